@@ -1,0 +1,1 @@
+"""The card and the vendor tools found on this host."""

@@ -1,0 +1,1 @@
+"""The XIR graph, the .xmodel file, targets, the compiler and inspection."""

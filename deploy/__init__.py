@@ -1,0 +1,1 @@
+"""The front: command line, configuration, build folder and manifests, demo, reports."""

@@ -1,0 +1,1 @@
+"""Devices, sources, the pipeline, sinks, overlays and verdicts."""

@@ -1,0 +1,1 @@
+"""U-YNet, its data, calibration and test with the power-of-two INT8 quantizer."""
