@@ -120,7 +120,7 @@ class Subgraph:
         return names
 
     def walk(self) -> Iterator[Tuple[int, Subgraph]]:
-        """This node and all below, depth first, as ``(depth, subgraph)``."""
+        """The node itself and all below, depth first, as ``(depth, subgraph)``."""
         yield 0, self
         for child in self.children:
             for depth, node in child.walk():
