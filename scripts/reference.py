@@ -1,0 +1,48 @@
+"""Writes docs/reference.md, the help of every command, from the commands themselves.
+
+python scripts/reference.py            write it
+python scripts/reference.py --check    fail when it is not what the commands say
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from deepfake_fpga.deploy.cli import COMMANDS, cli
+
+TARGET = Path(__file__).resolve().parent.parent / "docs" / "reference.md"
+HEADER = """# Command reference
+
+Made by `python scripts/reference.py` from the commands' own help. Do not edit.
+"""
+
+
+def reference() -> str:
+    """The whole page."""
+    parts = [HEADER]
+    root = click.Context(cli, info_name="deepfake-fpga", terminal_width=92, max_content_width=92)
+    parts.append(section("deepfake-fpga", cli.get_help(root)))
+    for name in COMMANDS:
+        command = cli.get_command(root, name)
+        assert command is not None
+        context = click.Context(command, info_name=name, parent=root)
+        context.terminal_width = context.max_content_width = 92
+        parts.append(section(f"deepfake-fpga {name}", command.get_help(context)))
+    return "\n".join(parts)
+
+
+def section(title: str, text: str) -> str:
+    """One command: its name and its help, as preformatted text."""
+    return f"## {title}\n\n```text\n{text.rstrip()}\n```\n"
+
+
+if __name__ == "__main__":
+    page = reference()
+    if "--check" in sys.argv[1:]:
+        if not TARGET.is_file() or TARGET.read_text(encoding="utf-8") != page:
+            sys.exit(f"{TARGET.name} is out of date. Next: python scripts/reference.py")
+    else:
+        TARGET.write_text(page, encoding="utf-8")
