@@ -18,6 +18,12 @@ from deepfake_fpga.files import (
     write_json,
 )
 
+
+def fail_after_writing(path: Path) -> None:
+    path.write_text("half")
+    raise RuntimeError
+
+
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 12\n"
 
 
@@ -25,8 +31,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     target = tmp_path / "a.txt"
     target.write_text("old")
     with pytest.raises(RuntimeError), replacing(target) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+        fail_after_writing(temporary)
     assert target.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
@@ -54,8 +59,7 @@ def test_a_workspace_is_published_whole_or_removed(tmp_path: Path) -> None:
         publish(folder, tmp_path)
     assert sorted((p.name, p.read_text()) for p in tmp_path.iterdir()) == [("a", "1"), ("b", "2")]
     with pytest.raises(RuntimeError), workspace(tmp_path) as folder:
-        (folder / "c").write_text("3")
-        raise RuntimeError
+        fail_after_writing(folder / "c")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
 
 
