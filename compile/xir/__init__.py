@@ -2,6 +2,7 @@
 
 from .attributes import Attr, AttrKind
 from .graph import DataType, Graph, Op, OpDef, Subgraph, Tensor, float32_tensor, int8_tensor
+from .xmodel import dump_xmodel, parse_xmodel, read_xmodel, write_xmodel
 
 __all__ = [
     "Attr",
@@ -12,6 +13,10 @@ __all__ = [
     "OpDef",
     "Subgraph",
     "Tensor",
+    "dump_xmodel",
     "float32_tensor",
     "int8_tensor",
+    "parse_xmodel",
+    "read_xmodel",
+    "write_xmodel",
 ]

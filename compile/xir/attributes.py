@@ -78,7 +78,8 @@ class Attr:
     """One attribute value with its exact kind.
 
     Vectors are tuples, maps are dicts with string keys, ``NONE`` (a value without a case, which
-    the vendor's writer leaves behind for types it cannot store) is ``None``.
+    the vendor's writer leaves behind for types it cannot store) is ``None``, or the wire bytes
+    where the file holds a case unknown to us.
     """
 
     kind: AttrKind

@@ -36,6 +36,7 @@ class Tensor:
         dtype: ``XINT`` means power-of-two fixed point with the exponent in ``fix_point``.
         bits: width of one element.
         attrs: ``fix_point``, ``bit_width``, ``round_mode``, ``reg_id``, ``ddr_addr`` and so on.
+        unknown: wire bytes of fields the format did not have when this was written, kept as read.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Tensor:
     dtype: DataType
     bits: int
     attrs: Dict[str, Attr] = field(default_factory=dict)
+    unknown: bytes = b""
 
     def get(self, key: str, default: Any = None) -> Any:
         """The plain Python value of attribute ``key``, or ``default``."""
@@ -82,6 +84,7 @@ class Op:
     tensor: Tensor
     attrs: Dict[str, Attr] = field(default_factory=dict)
     inputs: Dict[str, Tuple[str, ...]] = field(default_factory=dict)
+    unknown: bytes = b""
 
     def get(self, key: str, default: Any = None) -> Any:
         """The plain Python value of attribute ``key``, or ``default``."""
@@ -101,6 +104,7 @@ class Subgraph:
     attrs: Dict[str, Attr] = field(default_factory=dict)
     ops: List[str] = field(default_factory=list)
     children: List[Subgraph] = field(default_factory=list)
+    unknown: bytes = b""
 
     def get(self, key: str, default: Any = None) -> Any:
         """The plain Python value of attribute ``key``, or ``default``."""
@@ -148,6 +152,7 @@ class Graph:
         self.ops: Dict[str, Op] = {}
         self.root = Subgraph("root")
         self.op_defs: List[OpDef] = []
+        self.unknown: bytes = b""
 
     def get(self, key: str, default: Any = None) -> Any:
         """The plain Python value of graph attribute ``key``, or ``default``."""

@@ -1,0 +1,374 @@
+"""The ``.xmodel`` file: a graph to its protobuf bytes and back, and what else a file may be.
+
+The file is one serialized ``Graph`` message without magic, checksum or trailer, so nearly
+anything parses or fails in the same way; the reader says which of the usual mix-ups it was given.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Dict, List, Set, Union
+
+from ...errors import FormatError, MissingError
+from .attributes import Attr, AttrKind
+from .graph import DataType, Graph, Op, OpDef, Subgraph, Tensor
+from .schema import case_name, messages
+
+_LIMIT = 2**31 - 1
+"""Largest message protobuf can parse, in bytes."""
+
+_INSPECT = "deepfake-fpga inspect FILE.xmodel"
+_FETCH_AGAIN = "copy or download the file again and compare its size and checksum with the source"
+
+
+def read_xmodel(path: Union[str, Path]) -> Graph:
+    """The graph in the ``.xmodel`` file ``path``, quantized or compiled, ours or the vendor's.
+
+    Raises:
+        MissingError: there is no such file.
+        FormatError: it is empty, truncated, too large, of an old format, or something else.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise MissingError(
+            f"{path} is a folder, not an .xmodel file", next_step=f"ls {path}/*.xmodel"
+        )
+    try:
+        size = path.stat().st_size
+        if size > _LIMIT:
+            raise FormatError(
+                f"{path} is over 2 GiB, the most an .xmodel file can have",
+                f"{size} bytes",
+                f"{_INSPECT} with the model itself, not an image or archive of it",
+            )
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise MissingError(
+            f"There is no file {path}", f"working directory {Path.cwd()}", f"ls -l {path.parent}"
+        ) from None
+    except OSError as error:
+        raise MissingError(f"{path} cannot be read", str(error), f"ls -l {path.parent}") from error
+    return parse_xmodel(data, str(path))
+
+
+def parse_xmodel(data: bytes, source: str) -> Graph:
+    """The graph serialized in ``data``; ``source`` names it in errors.
+
+    Unlike the vendor's reader, this one refuses a message without operators or without a subgraph
+    tree: no tool writes one, and empty and foreign files would pass as such.
+
+    Raises:
+        FormatError: ``data`` is no readable model.
+    """
+    if not data:
+        raise FormatError(f"{source} is empty", "0 bytes", _FETCH_AGAIN)
+    from google.protobuf.message import DecodeError
+
+    message = messages()["Graph"]()
+    try:
+        message.ParseFromString(data)
+    except (DecodeError, ValueError, IndexError) as error:
+        _refuse_foreign(data, source)
+        raise FormatError(
+            f"{source} is damaged or truncated: it starts or ends in the middle of a message",
+            f"{len(data)} bytes, protobuf says: {error or 'cannot parse'}",
+            _FETCH_AGAIN,
+        ) from error
+    if not message.HasField("subg_root") or not message.op_node:
+        _refuse_foreign(data, source)
+        missing = "operators" if not message.op_node else "subgraph tree"
+        raise FormatError(
+            f"{source} has no {missing}, so it is no complete .xmodel",
+            f"{len(data)} bytes, {len(message.op_node)} operators",
+            _FETCH_AGAIN,
+        )
+    return _Reader(source, _has_unknown_fields(message)).graph(message)
+
+
+def write_xmodel(graph: Graph, path: Union[str, Path]) -> None:
+    """Writes ``graph`` to ``path`` whole or not at all; equal graphs give equal bytes.
+
+    Raises:
+        FormatError: an attribute's value does not fit its kind, or the file would exceed 2 GiB.
+        MissingError: the folder of ``path`` does not exist or cannot be written.
+    """
+    path = Path(path)
+    data = dump_xmodel(graph)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(str(temporary), str(path))
+    except OSError as error:
+        if temporary.exists():
+            temporary.unlink()
+        raise MissingError(
+            f"{path} cannot be written", str(error), f"mkdir -p {path.parent}"
+        ) from error
+
+
+def dump_xmodel(graph: Graph) -> bytes:
+    """The bytes of ``graph`` as an ``.xmodel`` file.
+
+    Attributes whose name starts with two underscores are private to a process and left out, as
+    the vendor's writer does.
+
+    Raises:
+        FormatError: an attribute's value does not fit its kind, or the result exceeds 2 GiB.
+    """
+    message = messages()["Graph"](graph_name=graph.name)
+    message.MergeFromString(graph.unknown)
+    for op in graph.ops.values():
+        _write_op(op, message.op_node.add())
+    _write_subgraph(graph.root, message.subg_root)
+    message.subg_root.SetInParent()
+    _write_attrs(graph.attrs, message.graph_attr, f"graph {graph.name!r}")
+    for op_def in graph.op_defs:
+        message.op_defs.add().MergeFromString(op_def.wire)
+    size = message.ByteSize()
+    if size > _LIMIT:
+        raise FormatError(
+            f"Graph {graph.name!r} does not fit an .xmodel file, which holds 2 GiB at most",
+            f"{size} bytes",
+            "use a narrower network",
+        )
+    return bytes(message.SerializeToString(deterministic=True))
+
+
+class _Reader:
+    """Turns messages into the graph; knows the source's name for errors."""
+
+    def __init__(self, source: str, keep_unknown: bool) -> None:
+        self.source = source
+        self.keep_unknown = keep_unknown
+
+    def graph(self, message: Any) -> Graph:
+        graph = Graph(message.graph_name)
+        for node in message.op_node:
+            graph.add(self.op(node))
+        graph.root = self.subgraph(message.subg_root, graph, set())
+        graph.attrs = _read_attrs(message.graph_attr)
+        graph.op_defs = [
+            OpDef(d.name, d.SerializeToString(deterministic=True)) for d in message.op_defs
+        ]
+        graph.unknown = self.unknown(message)
+        return graph
+
+    def op(self, message: Any) -> Op:
+        if not message.HasField("output_tensor"):
+            raise FormatError(
+                f"{self.source} is of the format of release 1.2 or older, which nothing reads now",
+                f"operator {message.op_name!r} has no output tensor",
+                "quantize and compile the model again with release 1.4 or newer",
+            )
+        inputs: Dict[str, Any] = {}
+        for arg in message.args:
+            inputs[arg.arg_name] = inputs.get(arg.arg_name, ()) + tuple(arg.arg_ops)
+        return Op(
+            message.op_name,
+            message.op_type,
+            self.tensor(message.output_tensor, message.op_name),
+            _read_attrs(message.op_attr),
+            inputs,
+            self.unknown(message),
+        )
+
+    def tensor(self, message: Any, op_name: str) -> Tensor:
+        try:
+            dtype = DataType(message.data_type)
+        except ValueError:
+            dtype = DataType.UNKNOWN
+        if dtype is DataType.UNKNOWN or message.tensor_bit_width <= 0:
+            raise FormatError(
+                f"{self.source} has a tensor of no known element type",
+                f"operator {op_name!r}: type code {message.data_type}, "
+                f"{message.tensor_bit_width} bits",
+                _FETCH_AGAIN,
+            )
+        # Dimensions are stored unsigned; an unknown one (-1) is 4294967295 in the file.
+        dims = tuple(d - 2**32 if d >= 2**31 else d for d in message.tensor_dim)
+        return Tensor(
+            message.tensor_name,
+            dims,
+            dtype,
+            message.tensor_bit_width,
+            _read_attrs(message.tensor_attr),
+            self.unknown(message),
+        )
+
+    def subgraph(self, message: Any, graph: Graph, seen: Set[str]) -> Subgraph:
+        ops = list(message.op_name)
+        if ops and message.subg_child:
+            self._refuse_tree(message.subgraph_name, "has operators and children at once")
+        for name in ops:
+            if name not in graph.ops:
+                self._refuse_tree(message.subgraph_name, f"lists {name!r}, which is no operator")
+            if name in seen:
+                self._refuse_tree(message.subgraph_name, f"lists {name!r} a second time")
+            seen.add(name)
+        return Subgraph(
+            message.subgraph_name,
+            _read_attrs(message.subg_attr),
+            ops,
+            [self.subgraph(child, graph, seen) for child in message.subg_child],
+            self.unknown(message),
+        )
+
+    def unknown(self, message: Any) -> bytes:
+        if not self.keep_unknown:
+            return b""
+        rest = type(message)()
+        rest.CopyFrom(message)
+        for field, _ in rest.ListFields():
+            rest.ClearField(field.name)
+        return bytes(rest.SerializeToString())
+
+    def _refuse_tree(self, name: str, what: str) -> None:
+        raise FormatError(
+            f"{self.source} has a broken subgraph tree", f"subgraph {name!r} {what}", _FETCH_AGAIN
+        )
+
+
+def _has_unknown_fields(message: Any) -> bool:
+    # Cheap for the usual case, so that nothing is copied per operator; no release wrote any.
+    known = type(message)()
+    known.CopyFrom(message)
+    known.DiscardUnknownFields()
+    return bool(known.ByteSize() != message.ByteSize())
+
+
+def _read_attrs(table: Any) -> Dict[str, Attr]:
+    return {key: read_attr(table[key]) for key in sorted(table)}
+
+
+def read_attr(message: Any) -> Attr:
+    """The attribute in an ``AttrValue`` message."""
+    case = message.WhichOneof("value")
+    if case is None:
+        return Attr(AttrKind.NONE, message.SerializeToString() or None)
+    kind = AttrKind(int(case.rpartition("_")[2]))
+    value = getattr(message, case)
+    if kind is AttrKind.BYTES:
+        return Attr(kind, value.value)
+    if kind.is_vector:
+        return Attr(kind, tuple(value.value))
+    if kind is AttrKind.MAP_BYTES:
+        return Attr(kind, {k: value.value[k].value for k in sorted(value.value)})
+    if kind.is_map_of_vectors:
+        return Attr(kind, {k: tuple(value.value[k].value) for k in sorted(value.value)})
+    if kind.is_map:
+        return Attr(kind, {k: value.value[k] for k in sorted(value.value)})
+    return Attr(kind, value)
+
+
+def _write_op(op: Op, message: Any) -> None:
+    message.op_name = op.name
+    message.op_type = op.type
+    message.MergeFromString(op.unknown)
+    where = f"operator {op.name!r}"
+    _write_attrs(op.attrs, message.op_attr, where)
+    for name, producers in op.inputs.items():
+        message.args.add(arg_name=name, arg_ops=list(producers))
+    tensor = message.output_tensor
+    tensor.tensor_name = op.tensor.name
+    tensor.MergeFromString(op.tensor.unknown)
+    tensor.tensor_dim.extend(dim & 0xFFFFFFFF for dim in op.tensor.dims)
+    tensor.data_type = op.tensor.dtype.value
+    tensor.tensor_bit_width = op.tensor.bits
+    _write_attrs(op.tensor.attrs, tensor.tensor_attr, f"the tensor of {where}")
+    tensor.SetInParent()
+
+
+def _write_subgraph(subgraph: Subgraph, message: Any) -> None:
+    if subgraph.ops and subgraph.children:
+        raise FormatError(f"Subgraph {subgraph.name!r} has operators and children at once")
+    message.subgraph_name = subgraph.name
+    message.MergeFromString(subgraph.unknown)
+    message.op_name.extend(subgraph.ops)
+    _write_attrs(subgraph.attrs, message.subg_attr, f"subgraph {subgraph.name!r}")
+    for child in subgraph.children:
+        _write_subgraph(child, message.subg_child.add())
+
+
+def _write_attrs(attrs: Dict[str, Attr], table: Any, where: str) -> None:
+    for key in sorted(attrs):
+        if key.startswith("__"):
+            continue
+        try:
+            write_attr(attrs[key], table[key])
+        except (TypeError, ValueError, AttributeError) as error:
+            raise FormatError(
+                f"Attribute {key!r} of {where} has a value that its kind cannot hold",
+                f"kind {attrs[key].kind.name}, value {str(attrs[key].value)[:80]!r}: {error}",
+            ) from error
+
+
+def write_attr(attr: Attr, message: Any) -> None:
+    """Stores ``attr`` in an ``AttrValue`` message.
+
+    Raises:
+        TypeError, ValueError: the value does not fit the kind.
+    """
+    kind, value = attr.kind, attr.value
+    if kind is AttrKind.NONE:
+        message.MergeFromString(value if isinstance(value, bytes) else b"")
+        return
+    field = case_name(kind.value)
+    if kind is AttrKind.BYTES or kind.is_vector or kind.is_map:
+        wrapper = getattr(message, field)
+        wrapper.SetInParent()  # an empty vector is a value, not an absent one
+        if kind is AttrKind.BYTES:
+            wrapper.value = value
+        elif kind.is_vector:
+            wrapper.value.extend(value)
+        else:
+            _write_map(kind, value, wrapper.value)
+        return
+    setattr(message, field, value)
+
+
+def _write_map(kind: AttrKind, values: Any, table: Any) -> None:
+    for key in sorted(values):
+        if kind is AttrKind.MAP_BYTES:
+            table[key].value = values[key]
+        elif kind.is_map_of_vectors:
+            table[key].value.extend(values[key])
+        else:
+            table[key] = values[key]
+
+
+def _refuse_foreign(data: bytes, source: str) -> None:
+    """Raises the error that names what ``data`` is, where it is recognised."""
+    head = data[:512]
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    want = "give the .xmodel file that the quantizer or the compiler wrote"
+    found = ""
+    if head.startswith(b"version https://git-lfs"):
+        found, want = "a Git-LFS pointer, not the file it stands for", "git lfs pull"
+    elif text.startswith(b"<"):
+        found = "an HTML or XML page, not a model"
+        want = "download the raw file: the page is what the server showed instead"
+    elif head.startswith(b"PK\x03\x04"):
+        found = "a ZIP archive (a PyTorch checkpoint or .npz is one), not a compiled model"
+    elif head.startswith(b"\x80") and b"\x8a\n" in head[:8] + data[-1:]:
+        found = "a PyTorch checkpoint of the old pickle form, not a compiled model"
+    elif head.startswith(b"\x7fELF"):
+        found = "an ELF library or program, not an .xmodel"
+    elif head.startswith(b"xclbin2"):
+        found = "an xclbin (the card's configuration), not a model for it"
+    elif head[:1] == b"\x08" and head[2:3] in (b"\x12", b"\x1a", b"\x3a", b"\x42"):
+        found = "an ONNX model, not an .xmodel"
+    elif text.startswith((b"{", b"[")):
+        found = "JSON (arch.json, meta.json or quant_info.json?), not a model"
+    elif not _control_bytes(head):
+        found = "a text file, not a model"
+    if found:
+        raise FormatError(f"{source} is {found}", f"it starts with {_excerpt(head)}", want)
+
+
+def _control_bytes(head: bytes) -> List[int]:
+    return [byte for byte in head if byte < 9 or 13 < byte < 32 or byte == 127]
+
+
+def _excerpt(head: bytes) -> str:
+    return repr(head[:40].decode("latin-1"))
