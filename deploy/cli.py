@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 import click
@@ -65,12 +66,27 @@ Examples:
 Exit status: 0 done, 1 the work failed, 2 wrong use, 130 interrupted.""",
 )
 @click.version_option(__version__, prog_name="deepfake-fpga")
-def cli() -> None:
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False),
+    envvar="DEEPFAKE_FPGA_CONFIG",
+    help="YAML file with defaults for the commands' options.",
+)
+@click.pass_context
+def cli(ctx: click.Context, config: Optional[str]) -> None:
     """Face-manipulation detection on the VCK5000, with the card or without it.
 
     A trained U-YNet checkpoint is quantized, compiled and run; every stage uses the vendor's
     tool where it is present and our own, with the same numbers, everywhere else.
     """
+    if config:
+        from .configuration import read_configuration
+
+        group = ctx.command
+        assert isinstance(group, LazyGroup)
+        ctx.default_map = read_configuration(
+            Path(config), lambda name: group.get_command(ctx, name)
+        )
 
 
 def main(args: Optional[List[str]] = None) -> None:
