@@ -46,9 +46,13 @@ class Device(abc.ABC):
         name: the name by which ``--device`` selects it.
         inputs: what ``submit`` takes, every batch complete.
         outputs: what ``wait`` returns.
+        seconds: time spent on batches so far.
+        notes: what a person may want to know of how the model was loaded.
     """
 
     name: str
+    seconds: float = 0.0
+    notes: Tuple[str, ...] = ()
     inputs: Tuple[TensorInfo, ...]
     outputs: Tuple[TensorInfo, ...]
 

@@ -1,0 +1,412 @@
+"""A whole compiled model on pictures: fitted pixels in, masks and probabilities out.
+
+The session quantizes the pixels, sends each DPU subgraph to the device, runs the operators around
+them on the host and reads the two outputs by name. Batches are fixed: a short one is padded with
+zeros and its answer trimmed, so slot k always gives what a single run gives.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Optional, Set
+
+import numpy as np
+
+from ..compile.xir.graph import Graph, Op, Subgraph
+from ..errors import DataError, DeviceError, MissingError, UnsupportedError
+from ..preprocessing import quantization_table, to_codes, to_float
+from .artifact import Artifact
+from .cpu_operators import fix2float, run_cpu_operator, sigmoid
+from .devices import choose_device, open_device
+from .devices.base import Device
+
+Arrays = Dict[str, np.ndarray]
+"""Operator name to its tensor, the batch first."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The answer to one batch of ``n`` pictures.
+
+    Attributes:
+        mask: uint8 ``[n, H, W]``, the class of each pixel: the largest logit, the first wins.
+        real: float32 ``[n]``, the classifier output (1 stands for ``classifier_one``).
+        logits: the mask logits ``[n, H, W, classes]`` as int8 codes (float32 on ``float``).
+    """
+
+    mask: np.ndarray
+    real: np.ndarray
+    logits: np.ndarray
+
+
+@dataclass
+class Timings:
+    """Seconds spent so far, and on how much.
+
+    Attributes:
+        prepare: quantizing and padding.
+        device: the device's own computation.
+        host: operators outside the DPU subgraphs, and reading the outputs.
+        batches: batches answered.
+        images: pictures answered.
+    """
+
+    prepare: float = 0.0
+    device: float = 0.0
+    host: float = 0.0
+    batches: int = 0
+    images: int = 0
+
+
+@dataclass
+class _Job:
+    images: int
+    step: int
+    ticket: int
+    values: Arrays
+
+
+class Session:
+    """A model opened on a device.
+
+    One thread may submit while another takes results; results can be taken in any order.
+
+    Args:
+        artifact: the compiled model.
+        device: ``auto``, ``sim``, ``reference``, ``null``, ``float`` or ``card``.
+        threads: threads of one computation; ``None`` for one per core.
+        checkpoint: the float checkpoint, for ``float`` only.
+
+    Attributes:
+        artifact: as given.
+        batch: pictures per submission at most.
+        device_name: the device taken.
+        reason: why, in words.
+        timings: what was spent so far.
+
+    Raises:
+        DeviceError: the device cannot be used.
+        MissingError: an unknown device, or ``float`` without a checkpoint.
+        UnsupportedError: the model has an operator nobody here can run.
+    """
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        device: str = "auto",
+        *,
+        threads: Optional[int] = None,
+        checkpoint: Optional[Path] = None,
+    ) -> None:
+        self.artifact = artifact
+        self.batch = artifact.batch
+        self.device_name, self.reason = choose_device(device)
+        self.timings = Timings()
+        self._lock = threading.Lock()
+        self._jobs: Dict[int, _Job] = {}
+        self._next_ticket = 1
+        self._closed = False
+        self._model: _Model
+        if self.device_name == "float":
+            self._model = _FloatModel(artifact, checkpoint, self.batch, threads)
+        else:
+            self._model = _CompiledModel(artifact, self.device_name, self.batch, threads)
+        notes = [note for device in self._model.devices for note in device.notes]
+        self.reason = "; ".join([self.reason, *dict.fromkeys(notes)])
+
+    def submit(self, images: np.ndarray) -> int:
+        """Starts one batch.
+
+        Args:
+            images: uint8 ``[n, H, W, 3]``, RGB, fitted to the model's input size, ``n`` from 1 to
+                ``batch``.
+
+        Returns:
+            A ticket for ``result``.
+
+        Raises:
+            DataError: the array is not that.
+            DeviceError: the device failed, or the session is closed.
+        """
+        record = self.artifact.preprocessing
+        size = (record.height, record.width, 3)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != size:
+            raise DataError(
+                "The pictures do not have the form the model takes",
+                f"got {images.dtype} {list(images.shape)}, "
+                f"wants uint8 [n, {size[0]}, {size[1]}, 3]",
+            )
+        if not 1 <= len(images) <= self.batch:
+            raise DataError(f"A batch holds 1 to {self.batch} pictures", f"got {len(images)}")
+        if self._closed:
+            raise DeviceError("The session is closed")
+        start = time.perf_counter()
+        values = self._model.prepare(images)
+        prepared = time.perf_counter()
+        job = _Job(len(images), 0, 0, values)
+        self._model.advance(job)
+        with self._lock:
+            ticket = self._next_ticket
+            self._next_ticket += 1
+            self._jobs[ticket] = job
+            self.timings.prepare += prepared - start
+        return ticket
+
+    def result(self, ticket: int) -> Prediction:
+        """Blocks until the batch of ``ticket`` is done; each ticket can be asked for once.
+
+        Raises:
+            DeviceError: the ticket is unknown, or the device failed.
+        """
+        with self._lock:
+            job = self._jobs.pop(ticket, None)
+        if job is None:
+            raise DeviceError(
+                f"The session has no batch under ticket {ticket}",
+                "each ticket can be asked for once",
+            )
+        host = self._model.finish(job)
+        start = time.perf_counter()
+        prediction = self._model.read(job)
+        host += time.perf_counter() - start
+        with self._lock:
+            self.timings.host += host
+            self.timings.device = sum(device.seconds for device in self._model.devices)
+            self.timings.batches += 1
+            self.timings.images += job.images
+        return prediction
+
+    def run(self, images: np.ndarray) -> Prediction:
+        """``submit`` and ``result`` in one."""
+        return self.result(self.submit(images))
+
+    def close(self) -> None:
+        """Closes the device; safe to call twice."""
+        self._closed = True
+        for device in self._model.devices:
+            device.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+class _Model:
+    """How one kind of model prepares its input, goes through its devices and reads its outputs."""
+
+    devices: List[Device]
+
+    def prepare(self, images: np.ndarray) -> Arrays:
+        raise NotImplementedError
+
+    def advance(self, job: _Job) -> None:
+        """Goes on until a batch is with a device (``job.ticket`` set) or nothing is left."""
+        raise NotImplementedError
+
+    def finish(self, job: _Job) -> float:
+        """Waits for everything left; returns the seconds the host itself worked."""
+        raise NotImplementedError
+
+    def read(self, job: _Job) -> Prediction:
+        raise NotImplementedError
+
+
+class _CompiledModel(_Model):
+    """A compiled graph: its subgraphs in the order of their dependencies."""
+
+    def __init__(
+        self, artifact: Artifact, device_name: str, batch: int, threads: Optional[int]
+    ) -> None:
+        self.graph, self.batch = artifact.graph, batch
+        self.input = self.graph.op(artifact.input_op)
+        mask, classifier = (
+            self.graph.producer(name) for name in (artifact.mask, artifact.classifier)
+        )
+        if mask is None or classifier is None:
+            raise UnsupportedError("The model lacks an output named in its manifest")
+        self.mask, self.classifier = _logits_op(self.graph, mask), classifier
+        self.steps = _ordered(self.graph)
+        self.needed = _ancestors(self.graph, [self.mask, self.classifier])
+        fix_point = self.input.tensor.fix_point
+        self.preprocessing = artifact.preprocessing
+        self.table = (
+            None if fix_point is None else quantization_table(fix_point, self.preprocessing)
+        )
+        self.constants = _host_constants(self.graph, self.steps)
+        self.devices = []
+        self.by_step: Dict[int, Device] = {}
+        try:
+            for index, subgraph in enumerate(self.steps):
+                if subgraph.device == "DPU":
+                    device = open_device(
+                        device_name, self.graph, subgraph, batch=batch, threads=threads
+                    )
+                    self.devices.append(device)
+                    self.by_step[index] = device
+        except Exception:
+            for device in self.devices:
+                device.close()
+            raise
+        self.op_of = {op.tensor.name: op.name for op in self.graph.ops.values()}
+
+    def prepare(self, images: np.ndarray) -> Arrays:
+        if self.table is None:
+            pixels = to_float(images, self.preprocessing).transpose(0, 2, 3, 1)
+        else:
+            pixels = to_codes(images, self.table)
+        values = dict(self.constants)
+        values[self.input.name] = padded(pixels, self.batch)
+        return values
+
+    def advance(self, job: _Job) -> None:
+        while job.step < len(self.steps):
+            device = self.by_step.get(job.step)
+            if device is not None:
+                batch = {info.name: job.values[self.op_of[info.name]] for info in device.inputs}
+                job.ticket = device.submit(batch)
+                return
+            for name in self.steps[job.step].all_ops():
+                if name in self.needed and name not in job.values:
+                    op = self.graph.op(name)
+                    values = [job.values[source] for source in op.input_names]
+                    job.values[name] = run_cpu_operator(self.graph, op, values)
+            job.step += 1
+
+    def finish(self, job: _Job) -> float:
+        host = 0.0
+        while job.step < len(self.steps):
+            for name, array in self.by_step[job.step].wait(job.ticket).items():
+                job.values[self.op_of[name]] = array
+            job.step += 1
+            start = time.perf_counter()
+            self.advance(job)
+            host += time.perf_counter() - start
+        return host
+
+    def read(self, job: _Job) -> Prediction:
+        logits = job.values[self.mask.name][: job.images]
+        real = job.values[self.classifier.name][: job.images].reshape(-1)
+        fix_point = self.classifier.tensor.fix_point
+        if fix_point is not None:
+            real = sigmoid(fix2float(real, fix_point))
+        return Prediction(first_largest(logits), real.astype(np.float32), logits)
+
+
+class _FloatModel(_Model):
+    """The float checkpoint with the preprocessing of the compiled model beside it."""
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        checkpoint: Optional[Path],
+        batch: int,
+        threads: Optional[int],
+    ) -> None:
+        from .devices import float as float_device
+
+        if checkpoint is None:
+            raise MissingError(
+                "The float device needs the checkpoint the model was made from",
+                str(artifact.path),
+                "deepfake-fpga run --device float --checkpoint FILE",
+            )
+        self.names = (float_device.INPUT, float_device.LOGITS, float_device.REAL)
+        self.preprocessing, self.batch = artifact.preprocessing, batch
+        self.device = float_device.open_checkpoint(
+            checkpoint, artifact.preprocessing, batch=batch, threads=threads
+        )
+        self.devices = [self.device]
+
+    def prepare(self, images: np.ndarray) -> Arrays:
+        return {self.names[0]: padded(to_float(images, self.preprocessing), self.batch)}
+
+    def advance(self, job: _Job) -> None:
+        job.ticket = self.device.submit(job.values)
+
+    def finish(self, job: _Job) -> float:
+        job.values = self.device.wait(job.ticket)
+        return 0.0
+
+    def read(self, job: _Job) -> Prediction:
+        logits = job.values[self.names[1]][: job.images].transpose(0, 2, 3, 1)
+        real = job.values[self.names[2]][: job.images].reshape(-1)
+        return Prediction(first_largest(logits), real, logits)
+
+
+def padded(array: np.ndarray, batch: int) -> np.ndarray:
+    """``array`` with zeros appended until its first dimension is ``batch``, contiguous."""
+    if len(array) == batch:
+        return np.ascontiguousarray(array)
+    whole = np.zeros((batch, *array.shape[1:]), array.dtype)
+    whole[: len(array)] = array
+    return whole
+
+
+def first_largest(logits: np.ndarray) -> np.ndarray:
+    """The index of the largest logit of each pixel, the first where several are equal.
+
+    Args:
+        logits: ``[n, H, W, classes]``.
+
+    Returns:
+        uint8 ``[n, H, W]``.
+    """
+    if logits.shape[-1] == 2:
+        second: np.ndarray = logits[..., 1] > logits[..., 0]
+        return second.view(np.uint8)
+    return np.asarray(np.argmax(logits, axis=-1), np.uint8)
+
+
+def _logits_op(graph: Graph, op: Op) -> Op:
+    """The logits behind a mask output: conversions and softmax do not change the largest one."""
+    while op.type in ("fix2float", "softmax"):
+        op = graph.input_ops(op)[0]
+    return op
+
+
+def _ordered(graph: Graph) -> List[Subgraph]:
+    """The root's children, each after those whose tensors it reads."""
+    owner = {name: at for at, child in enumerate(graph.root.children) for name in child.all_ops()}
+    reads: Dict[int, Set[int]] = {at: set() for at in range(len(graph.root.children))}
+    for op in graph.ops.values():
+        for name in op.input_names:
+            if name in owner and op.name in owner and owner[name] != owner[op.name]:
+                reads[owner[op.name]].add(owner[name])
+    ordered: List[int] = []
+    while len(ordered) < len(reads):
+        ready = [at for at in reads if at not in ordered and reads[at] <= set(ordered)]
+        if not ready:
+            raise UnsupportedError(f"The subgraphs of {graph.name!r} depend on each other")
+        ordered.extend(ready)
+    return [graph.root.children[at] for at in ordered]
+
+
+def _ancestors(graph: Graph, ops: List[Op]) -> Set[str]:
+    found: Set[str] = set()
+    waiting = [op.name for op in ops]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting.extend(graph.op(name).input_names)
+    return found
+
+
+def _host_constants(graph: Graph, steps: List[Subgraph]) -> Arrays:
+    """Constants outside the DPU subgraphs, from the bytes in the file."""
+    values: Arrays = {}
+    for subgraph in steps:
+        if subgraph.device == "DPU":
+            continue
+        for name in subgraph.all_ops():
+            op = graph.op(name)
+            if op.type in ("const", "const-fix"):
+                dtype = np.dtype("<f4") if op.type == "const" else np.dtype(np.int8)
+                data = bytes(op.get("data", b""))
+                values[name] = np.frombuffer(data, dtype).reshape(op.tensor.dims)
+    return values
