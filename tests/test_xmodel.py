@@ -32,6 +32,7 @@ from deepfake_fpga.compile.xir import (
     write_xmodel,
 )
 from deepfake_fpga.compile.xir.attributes import blob, int32s, string
+from deepfake_fpga.compile.xir.opdefs import definitions, op_defs, problems
 from deepfake_fpga.compile.xir.schema import messages
 from deepfake_fpga.errors import FormatError, MissingError
 
@@ -300,7 +301,9 @@ def test_truncation_at_any_place_is_refused() -> None:
     graph.add(Op("y", "relu", float32_tensor("y", (1, 2, 2, 3)), {}, {"input": ("x",)}))
     graph.root.ops = ["x", "y"]
     data = dump_xmodel(graph)
-    for length in range(len(data)):
+    # The definitions at the end are not looked at by any reader: a cut between two is harmless.
+    end = data.index(op_defs(["data"])[0].wire)
+    for length in range(end):
         with pytest.raises(FormatError):
             parse_xmodel(data[:length], "cut")
 
@@ -340,6 +343,65 @@ def test_operators_without_tensors_are_the_old_format() -> None:
     message.op_node[0].ClearField("output_tensor")
     with pytest.raises(FormatError, match=r"release 1\.2"):
         parse_xmodel(message.SerializeToString(), "v1")
+
+
+def test_a_genuine_file_of_the_old_format_is_refused(shared: Path) -> None:
+    with pytest.raises(FormatError, match=r"release 1\.2") as caught:
+        read_xmodel(shared / "xmodels" / REJECTED)
+    assert "'shape'" in caught.value.evidence
+    assert "compile the model again" in caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("op_type", "attrs", "inputs", "fault"),
+    [
+        ("data", {"data_type": string("x")}, {}, "'shape' is missing"),
+        ("concat", {"axis": Attr(AttrKind.INT64, 3)}, {"input": ("x",)}, "INT64, not INT32"),
+        ("relu", {}, {}, "input 'input' is missing"),
+        ("relu", {}, {"input": ("x", "x")}, "given 2 times"),
+        ("relu", {}, {"input": ("x",), "size": ()}, "no input 'size'"),
+    ],
+)
+def test_operators_the_vendor_would_abort_at_are_not_written(
+    op_type: str, attrs: Dict[str, Attr], inputs: Dict[str, Any], fault: str
+) -> None:
+    graph = small_graph()
+    graph.add(Op("y", op_type, float32_tensor("y", (1,)), attrs, inputs))
+    with pytest.raises(FormatError) as caught:
+        dump_xmodel(graph)
+    assert fault in caught.value.evidence
+
+
+def _bare(wire: bytes) -> Any:
+    """An operator definition without its prose."""
+    message = messages()["OpDef"].FromString(wire)
+    message.ClearField("annotation")
+    for part in list(message.input_args) + list(message.attrs):
+        part.ClearField("annotation")
+    return message
+
+
+def test_operator_definitions_equal_the_genuine_ones(shared: Path) -> None:
+    file = shared / "golden" / "uynet_w8" / "quantize_result" / "UYNet_int.xmodel"
+    genuine = {d.name: _bare(d.wire) for d in read_xmodel(file).op_defs}
+    ours = {d.name: _bare(d.wire) for d in op_defs(definitions())}
+    assert len(ours) > 40
+    for name, definition in ours.items():
+        assert definition == genuine[name], name
+
+
+def test_every_known_operator_of_the_genuine_files_is_sound(shared: Path) -> None:
+    checked = set()
+    for file in genuine_files(shared):
+        for op in read_xmodel(file).ops.values():
+            assert problems(op) == [], (file.name, op.name)
+            checked.add(op.type)
+    assert {"conv2d", "conv2d-fix", "transposed-conv2d-fix", "fix", "upload"} <= checked
+
+
+def test_our_files_carry_the_definitions_of_their_operators() -> None:
+    back = parse_xmodel(dump_xmodel(small_graph()), "back")
+    assert [d.name for d in back.op_defs] == ["data"]
 
 
 @pytest.mark.parametrize("absent", ["op_node", "subg_root"])

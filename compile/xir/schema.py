@@ -1,4 +1,4 @@
-"""The protobuf messages of a ``.xmodel`` file, built when first needed.
+"""The protobuf messages of a ``.xmodel`` file, built when first needed, and their attributes.
 
 The messages are described by tables and built in a descriptor pool of our own, under a package
 name of our own: the vendor's library, loaded in the same process, registers its schema in the
@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 from typing import Any, Dict, List, Tuple
+
+from .attributes import Attr, AttrKind
 
 PACKAGE = "deepfake_fpga.xmodel"
 
@@ -135,6 +137,60 @@ def messages() -> Dict[str, Any]:
         factory: Any = message_factory.MessageFactory(pool)
         get_class = factory.GetPrototype
     return {name: get_class(descriptor) for name, descriptor in descriptors.items()}
+
+
+def read_attr(message: Any) -> Attr:
+    """The attribute in an ``AttrValue`` message."""
+    case = message.WhichOneof("value")
+    if case is None:
+        return Attr(AttrKind.NONE, message.SerializeToString() or None)
+    kind = AttrKind(int(case.rpartition("_")[2]))
+    value = getattr(message, case)
+    if kind is AttrKind.BYTES:
+        return Attr(kind, value.value)
+    if kind.is_vector:
+        return Attr(kind, tuple(value.value))
+    if kind is AttrKind.MAP_BYTES:
+        return Attr(kind, {k: value.value[k].value for k in sorted(value.value)})
+    if kind.is_map_of_vectors:
+        return Attr(kind, {k: tuple(value.value[k].value) for k in sorted(value.value)})
+    if kind.is_map:
+        return Attr(kind, {k: value.value[k] for k in sorted(value.value)})
+    return Attr(kind, value)
+
+
+def write_attr(attr: Attr, message: Any) -> None:
+    """Stores ``attr`` in an ``AttrValue`` message.
+
+    Raises:
+        TypeError, ValueError: the value does not fit the kind.
+    """
+    kind, value = attr.kind, attr.value
+    if kind is AttrKind.NONE:
+        message.MergeFromString(value if isinstance(value, bytes) else b"")
+        return
+    field = case_name(kind.value)
+    if kind is AttrKind.BYTES or kind.is_vector or kind.is_map:
+        wrapper = getattr(message, field)
+        wrapper.SetInParent()  # an empty vector is a value, not an absent one
+        if kind is AttrKind.BYTES:
+            wrapper.value = value
+        elif kind.is_vector:
+            wrapper.value.extend(value)
+        else:
+            _write_map(kind, value, wrapper.value)
+        return
+    setattr(message, field, value)
+
+
+def _write_map(kind: AttrKind, values: Any, table: Any) -> None:
+    for key in sorted(values):
+        if kind is AttrKind.MAP_BYTES:
+            table[key].value = values[key]
+        elif kind.is_map_of_vectors:
+            table[key].value.extend(values[key])
+        else:
+            table[key] = values[key]
 
 
 def _add_file(pool: Any) -> List[str]:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, Dict, List, Set, Union
 
 from ...errors import FormatError, MissingError
-from .attributes import Attr, AttrKind
+from .attributes import Attr
 from .graph import DataType, Graph, Op, OpDef, Subgraph, Tensor
-from .schema import case_name, messages
+from .opdefs import missing_attributes, op_defs, problems
+from .schema import messages, read_attr, write_attr
 
 _LIMIT = 2**31 - 1
 """Largest message protobuf can parse, in bytes."""
@@ -111,11 +112,20 @@ def dump_xmodel(graph: Graph) -> bytes:
     """The bytes of ``graph`` as an ``.xmodel`` file.
 
     Attributes whose name starts with two underscores are private to a process and left out, as
-    the vendor's writer does.
+    the vendor's writer does. A graph without operator definitions gets those of its types.
 
     Raises:
-        FormatError: an attribute's value does not fit its kind, or the result exceeds 2 GiB.
+        FormatError: an operator is not as its type demands, an attribute's value does not fit its
+            kind, or the result exceeds 2 GiB.
     """
+    for op in graph.ops.values():
+        faults = problems(op)
+        if faults:
+            raise FormatError(
+                f"Operator {op.name!r} of graph {graph.name!r} cannot be stored, "
+                "the vendor's reader would abort at it",
+                f"{op.type}: {'; '.join(faults)}",
+            )
     message = messages()["Graph"](graph_name=graph.name)
     message.MergeFromString(graph.unknown)
     for op in graph.ops.values():
@@ -123,7 +133,7 @@ def dump_xmodel(graph: Graph) -> bytes:
     _write_subgraph(graph.root, message.subg_root)
     message.subg_root.SetInParent()
     _write_attrs(graph.attrs, message.graph_attr, f"graph {graph.name!r}")
-    for op_def in graph.op_defs:
+    for op_def in graph.op_defs or op_defs(op.type for op in graph.ops.values()):
         message.op_defs.add().MergeFromString(op_def.wire)
     size = message.ByteSize()
     if size > _LIMIT:
@@ -156,15 +166,11 @@ class _Reader:
 
     def op(self, message: Any) -> Op:
         if not message.HasField("output_tensor"):
-            raise FormatError(
-                f"{self.source} is of the format of release 1.2 or older, which nothing reads now",
-                f"operator {message.op_name!r} has no output tensor",
-                "quantize and compile the model again with release 1.4 or newer",
-            )
+            self._refuse_old(f"operator {message.op_name!r} has no output tensor")
         inputs: Dict[str, Any] = {}
         for arg in message.args:
             inputs[arg.arg_name] = inputs.get(arg.arg_name, ()) + tuple(arg.arg_ops)
-        return Op(
+        op = Op(
             message.op_name,
             message.op_type,
             self.tensor(message.output_tensor, message.op_name),
@@ -172,6 +178,10 @@ class _Reader:
             inputs,
             self.unknown(message),
         )
+        missing = missing_attributes(op)
+        if missing:
+            self._refuse_old(f"operator {op.name!r} ({op.type}) has no attribute {missing[0]!r}")
+        return op
 
     def tensor(self, message: Any, op_name: str) -> Tensor:
         try:
@@ -223,6 +233,14 @@ class _Reader:
             rest.ClearField(field.name)
         return bytes(rest.SerializeToString())
 
+    def _refuse_old(self, evidence: str) -> None:
+        raise FormatError(
+            f"{self.source} is of an old format (release 1.2 or before), which the vendor's own "
+            "library refuses too",
+            evidence,
+            "quantize and compile the model again with release 1.4 or newer",
+        )
+
     def _refuse_tree(self, name: str, what: str) -> None:
         raise FormatError(
             f"{self.source} has a broken subgraph tree", f"subgraph {name!r} {what}", _FETCH_AGAIN
@@ -239,26 +257,6 @@ def _has_unknown_fields(message: Any) -> bool:
 
 def _read_attrs(table: Any) -> Dict[str, Attr]:
     return {key: read_attr(table[key]) for key in sorted(table)}
-
-
-def read_attr(message: Any) -> Attr:
-    """The attribute in an ``AttrValue`` message."""
-    case = message.WhichOneof("value")
-    if case is None:
-        return Attr(AttrKind.NONE, message.SerializeToString() or None)
-    kind = AttrKind(int(case.rpartition("_")[2]))
-    value = getattr(message, case)
-    if kind is AttrKind.BYTES:
-        return Attr(kind, value.value)
-    if kind.is_vector:
-        return Attr(kind, tuple(value.value))
-    if kind is AttrKind.MAP_BYTES:
-        return Attr(kind, {k: value.value[k].value for k in sorted(value.value)})
-    if kind.is_map_of_vectors:
-        return Attr(kind, {k: tuple(value.value[k].value) for k in sorted(value.value)})
-    if kind.is_map:
-        return Attr(kind, {k: value.value[k] for k in sorted(value.value)})
-    return Attr(kind, value)
 
 
 def _write_op(op: Op, message: Any) -> None:
@@ -301,40 +299,6 @@ def _write_attrs(attrs: Dict[str, Attr], table: Any, where: str) -> None:
                 f"Attribute {key!r} of {where} has a value that its kind cannot hold",
                 f"kind {attrs[key].kind.name}, value {str(attrs[key].value)[:80]!r}: {error}",
             ) from error
-
-
-def write_attr(attr: Attr, message: Any) -> None:
-    """Stores ``attr`` in an ``AttrValue`` message.
-
-    Raises:
-        TypeError, ValueError: the value does not fit the kind.
-    """
-    kind, value = attr.kind, attr.value
-    if kind is AttrKind.NONE:
-        message.MergeFromString(value if isinstance(value, bytes) else b"")
-        return
-    field = case_name(kind.value)
-    if kind is AttrKind.BYTES or kind.is_vector or kind.is_map:
-        wrapper = getattr(message, field)
-        wrapper.SetInParent()  # an empty vector is a value, not an absent one
-        if kind is AttrKind.BYTES:
-            wrapper.value = value
-        elif kind.is_vector:
-            wrapper.value.extend(value)
-        else:
-            _write_map(kind, value, wrapper.value)
-        return
-    setattr(message, field, value)
-
-
-def _write_map(kind: AttrKind, values: Any, table: Any) -> None:
-    for key in sorted(values):
-        if kind is AttrKind.MAP_BYTES:
-            table[key].value = values[key]
-        elif kind.is_map_of_vectors:
-            table[key].value.extend(values[key])
-        else:
-            table[key] = values[key]
 
 
 def _refuse_foreign(data: bytes, source: str) -> None:

@@ -1,0 +1,225 @@
+"""Operator definitions of XIR: which inputs and attributes each operator type has.
+
+The writer stores them in files it makes, and both reader and writer hold operators against them.
+Only what a segmentation network can meet is here; a type that is not is taken as it comes, as a
+custom operator is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Dict, Iterable, List, Tuple
+
+from .attributes import Attr, AttrKind
+from .graph import DataType, Op, OpDef
+from .schema import messages, write_attr
+
+# One line per type: name | inputs | attributes.
+#   input      name, "?" optional or "+" one and more, ":" element type
+#   attribute  name ":" kind, "[n]" the length of a vector, "=" the default of an optional one
+_TABLE = """
+data |  | shape:int32s data_type:string
+data-fix |  | shape:int32s data_type:string
+const |  | shape:int32s data_type:string data:bytes
+const-fix |  | shape:int32s data_type:string data:bytes
+fix | input:float | $FIX
+float2fix | input:float | $FIX
+fix2float | input:xint | $FIX
+upload | input:float |
+download | input:xint |
+conv2d | $FLOATS | $CONV pad_mode:string $PAD group:int32=1
+conv2d-fix | $FIXED | $CONV $PAD nonlinear:string= $HARD group:int32=1
+depthwise-conv2d | $FLOATS | $CONV pad_mode:string $PAD
+depthwise-conv2d-fix | $FIXED | $CONV $PAD nonlinear:string= $HARD
+transposed-conv2d | $FLOATS | $CONV pad_mode:string $PAD
+transposed-conv2d-fix | $FIXED | $CONV $PAD nonlinear:string= $HARD
+transposed-depthwise-conv2d | $FLOATS | $CONV pad_mode:string $PAD
+transposed-depthwise-conv2d-fix | $FIXED | $CONV $PAD nonlinear:string= $HARD
+inner-product | $FLOATS | axis:int32
+matmul | input+:float bias?:float | transpose_a:bool transpose_b:bool
+maxpool2d | input:float | $POOL pad_mode:string $PAD global:bool=false
+avgpool2d | input:float | $POOL pad_mode:string $PAD global:bool=false $COUNT
+pool-fix | input:xint | $POOL $PAD type:string
+concat | input+:float | axis:int32
+concat-fix | input+:xint | axis:int32
+add | input+:float |
+sub | input+:float |
+mul | input+:float |
+eltwise-fix | input+:xint | nonlinear:string=NONE type:string=ADD
+relu | input:float |
+relu6 | input:float |
+leaky-relu | input:float | alpha:float
+prelu | input:float weight:float |
+elu | input:float | alpha:float=1
+gelu | input:float |
+hard-sigmoid | input:float |
+hard-swish | input:float |
+sigmoid | input:float |
+tanh | input:float |
+softmax | input:float | axis:int32
+batchnorm | input:float $MOMENTS | axis:int32 epsilon:float
+reshape | input:float shape?:int | shape:int32s=0
+reshape-fix | input:xint | shape:int32s
+flatten | input:float | start_axis:int32 end_axis:int32
+squeeze | input:float | axis:int32s=
+transpose | input:float | order:int32s
+strided_slice | input:float | begin:int32s end:int32s strides:int32s
+pad | input:float | paddings:int32s mode:string constant_values:floats=
+pad-fix | input:xint | paddings:int32s mode:string constant_values:bytes=
+resize | input:float size?:int | mode:string $RESIZE scale:floats=
+upsample-fix | input:xint size?:int | mode:string $RESIZE scale:floats[2]
+downsample-fix | input:xint size?:int | mode:string $RESIZE scale:floats[2]
+reduction_mean | input:float | axis:int32s keep_dims:bool
+argmax | input:float | axis:int32
+argmax-fix | input:xint | axis:int32
+"""
+
+_SHORT = {
+    "$FLOATS": "input:float weights:float bias?:float",
+    "$FIXED": "input:xint weights:xint bias?:xint",
+    "$CONV": "kernel:int32s[2] stride:int32s[2] dilation:int32s[2]=1,1",
+    "$POOL": "kernel:int32s[2] stride:int32s[2]",
+    "$PAD": "pad:int32s[4]=0,0,0,0",
+    "$HARD": "hsigmoid_in:int32=-128 shift_hsigmoid:int32=-128 shift_hswish:int32=-128",
+    "$FIX": "fix_point:int32 bit_width:int32 round_mode:string if_signed:bool",
+    "$COUNT": "count_include_pad:bool=true count_include_invalid:bool=true",
+    "$MOMENTS": "gamma:float beta:float moving_mean:float moving_var:float",
+    "$RESIZE": "align_corners:bool=false half_pixel_centers:bool=false",
+}
+
+_OCCURRENCE = {"": 0, "?": 1, "+": 3}
+
+
+@dataclass(frozen=True)
+class ArgDefinition:
+    """One named input: whether it must be there, may be repeated, and its element type."""
+
+    name: str
+    required: bool
+    repeated: bool
+    dtype: DataType
+
+
+@dataclass(frozen=True)
+class AttrDefinition:
+    """One attribute; ``default`` carries the kind, also of a required one.
+
+    Attributes:
+        length: of a vector, 1 for a scalar, 0 where any length goes.
+    """
+
+    name: str
+    required: bool
+    default: Attr
+    length: int
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What operators of one type look like."""
+
+    type: str
+    inputs: Tuple[ArgDefinition, ...]
+    attrs: Tuple[AttrDefinition, ...]
+
+
+@lru_cache(maxsize=None)
+def definitions() -> Dict[str, Definition]:
+    """All definitions, by operator type."""
+    table = _TABLE
+    for short, text in _SHORT.items():
+        table = table.replace(short, text)
+    parsed = [_definition(line) for line in table.strip().splitlines()]
+    return {definition.type: definition for definition in parsed}
+
+
+def missing_attributes(op: Op) -> List[str]:
+    """Names of the attributes that an operator of this type must have and ``op`` has not."""
+    definition = definitions().get(op.type)
+    if definition is None:
+        return []
+    return [a.name for a in definition.attrs if a.required and a.name not in op.attrs]
+
+
+def problems(op: Op) -> List[str]:
+    """What the vendor's library would abort at when it adds ``op`` to a graph, in sentences."""
+    definition = definitions().get(op.type)
+    if definition is None:
+        return []
+    found = [f"attribute {name!r} is missing" for name in missing_attributes(op)]
+    for attr in definition.attrs:
+        if attr.name in op.attrs and op.attrs[attr.name].kind is not attr.default.kind:
+            found.append(
+                f"attribute {attr.name!r} is of kind {op.attrs[attr.name].kind.name}, "
+                f"not {attr.default.kind.name}"
+            )
+    for arg in definition.inputs:
+        count = len(op.inputs.get(arg.name, ()))
+        if arg.required and not count:
+            found.append(f"input {arg.name!r} is missing")
+        if count > 1 and not arg.repeated:
+            found.append(f"input {arg.name!r} is given {count} times, once is possible")
+    known = {arg.name for arg in definition.inputs}
+    found += [f"there is no input {name!r}" for name in op.inputs if name not in known]
+    return found
+
+
+def op_defs(types: Iterable[str]) -> List[OpDef]:
+    """The definitions of ``types`` as the file stores them, by name; unknown types are left out."""
+    table = definitions()
+    return [OpDef(name, _wire(table[name])) for name in sorted(set(types)) if name in table]
+
+
+def _wire(definition: Definition) -> bytes:
+    message: Any = messages()["OpDef"](name=definition.type)
+    for arg in definition.inputs:
+        mark = "+" if arg.repeated else "" if arg.required else "?"
+        message.input_args.add(
+            name=arg.name, occur_type=_OCCURRENCE[mark], data_type=arg.dtype.value
+        )
+    for attr in definition.attrs:
+        stored = message.attrs.add(
+            name=attr.name, occur_type=0 if attr.required else 1, list_length=attr.length
+        )
+        write_attr(attr.default, stored.default_value)
+    return bytes(message.SerializeToString(deterministic=True))
+
+
+def _definition(line: str) -> Definition:
+    name, inputs, attrs = (part.strip() for part in line.split("|"))
+    return Definition(
+        name,
+        tuple(_arg(text) for text in inputs.split()),
+        tuple(_attr(text) for text in attrs.split()),
+    )
+
+
+def _arg(text: str) -> ArgDefinition:
+    name, _, dtype = text.partition(":")
+    bare = name.rstrip("?+")
+    mark = name[len(bare) :]
+    return ArgDefinition(bare, mark != "?", mark == "+", DataType[dtype.upper()])
+
+
+def _attr(text: str) -> AttrDefinition:
+    left, optional, default = text.partition("=")
+    name, _, kind_text = left.partition(":")
+    kind_name, _, length = kind_text.partition("[")
+    kind = AttrKind[kind_name.upper()]
+    fixed = 0 if kind.is_vector or kind is AttrKind.BYTES else 1
+    return AttrDefinition(
+        name, not optional, _default(kind, default), int(length[:-1]) if length else fixed
+    )
+
+
+def _default(kind: AttrKind, text: str) -> Attr:
+    if kind.is_vector:
+        return Attr(kind, tuple(int(part) for part in text.split(",") if part))
+    if kind is AttrKind.BYTES:
+        return Attr(kind, b"")
+    if kind is AttrKind.STRING:
+        return Attr(kind, text)
+    if kind is AttrKind.BOOL:
+        return Attr(kind, text == "true")
+    return Attr(kind, float(text or 0) if kind is AttrKind.FLOAT else int(text or 0))
