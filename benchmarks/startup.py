@@ -1,4 +1,7 @@
-"""How long ``deepfake-fpga --help`` takes, beside an empty Python: python benchmarks/startup.py"""
+"""How long ``deepfake-fpga --help`` takes beside an empty Python.
+
+Run as ``python benchmarks/startup.py``.
+"""
 
 from __future__ import annotations
 
