@@ -302,8 +302,9 @@ def test_truncation_at_any_place_is_refused() -> None:
     graph.root.ops = ["x", "y"]
     data = dump_xmodel(graph)
     # The definitions at the end are not looked at by any reader: a cut between two is harmless.
-    end = data.index(op_defs(["data"])[0].wire)
-    for length in range(end):
+    message = messages()["Graph"].FromString(data)
+    message.ClearField("op_defs")
+    for length in range(message.ByteSize()):
         with pytest.raises(FormatError):
             parse_xmodel(data[:length], "cut")
 
