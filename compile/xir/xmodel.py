@@ -6,11 +6,11 @@ anything parses or fails in the same way; the reader says which of the usual mix
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Any, Dict, List, Set, Union
+from typing import Any, Dict, List, Optional, Set, Union
 
 from ...errors import FormatError, MissingError
+from ...files import impostor, replacing
 from .attributes import Attr
 from .graph import DataType, Graph, Op, OpDef, Subgraph, Tensor
 from .opdefs import missing_attributes, op_defs, problems
@@ -88,23 +88,23 @@ def parse_xmodel(data: bytes, source: str) -> Graph:
 
 
 def write_xmodel(graph: Graph, path: Union[str, Path]) -> None:
-    """Writes ``graph`` to ``path`` whole or not at all; equal graphs give equal bytes.
+    """Writes ``graph`` to ``path`` whole or not at all.
+
+    Equal graphs give equal bytes under one protobuf implementation; between implementations the
+    order of attributes may differ, which no reader sees.
 
     Raises:
-        FormatError: an attribute's value does not fit its kind, or the file would exceed 2 GiB.
-        MissingError: the folder of ``path`` does not exist or cannot be written.
+        FormatError: what ``dump_xmodel`` raises.
+        MissingError: ``path`` cannot be written.
     """
     path = Path(path)
     data = dump_xmodel(graph)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(data)
-        os.replace(str(temporary), str(path))
+        with replacing(path) as temporary:
+            temporary.write_bytes(data)
     except OSError as error:
-        if temporary.exists():
-            temporary.unlink()
         raise MissingError(
-            f"{path} cannot be written", str(error), f"mkdir -p {path.parent}"
+            f"{path} cannot be written", str(error), f"ls -ld {path.parent}"
         ) from error
 
 
@@ -304,30 +304,36 @@ def _write_attrs(attrs: Dict[str, Attr], table: Any, where: str) -> None:
 def _refuse_foreign(data: bytes, source: str) -> None:
     """Raises the error that names what ``data`` is, where it is recognised."""
     head = data[:512]
+    found = impostor(head) or _other_format(head)
+    if found is None:
+        return
+    next_step = "give the .xmodel file that the quantizer or the compiler wrote"
+    if "Git-LFS" in found:
+        next_step = f"git lfs pull --include={Path(source).name}"
+    elif "download" in found or "server" in found:
+        next_step = "download the raw file; the page is what the server gave instead"
+    raise FormatError(f"{source} is {found}", f"it starts with {_excerpt(head)}", next_step)
+
+
+def _other_format(head: bytes) -> Optional[str]:
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
-    want = "give the .xmodel file that the quantizer or the compiler wrote"
-    found = ""
-    if head.startswith(b"version https://git-lfs"):
-        found, want = "a Git-LFS pointer, not the file it stands for", "git lfs pull"
-    elif text.startswith(b"<"):
-        found = "an HTML or XML page, not a model"
-        want = "download the raw file: the page is what the server showed instead"
-    elif head.startswith(b"PK\x03\x04"):
-        found = "a ZIP archive (a PyTorch checkpoint or .npz is one), not a compiled model"
-    elif head.startswith(b"\x80") and b"\x8a\n" in head[:8] + data[-1:]:
-        found = "a PyTorch checkpoint of the old pickle form, not a compiled model"
-    elif head.startswith(b"\x7fELF"):
-        found = "an ELF library or program, not an .xmodel"
-    elif head.startswith(b"xclbin2"):
-        found = "an xclbin (the card's configuration), not a model for it"
-    elif head[:1] == b"\x08" and head[2:3] in (b"\x12", b"\x1a", b"\x3a", b"\x42"):
-        found = "an ONNX model, not an .xmodel"
-    elif text.startswith((b"{", b"[")):
-        found = "JSON (arch.json, meta.json or quant_info.json?), not a model"
-    elif not _control_bytes(head):
-        found = "a text file, not a model"
-    if found:
-        raise FormatError(f"{source} is {found}", f"it starts with {_excerpt(head)}", want)
+    if head.startswith(b"PK\x03\x04"):
+        return "a ZIP archive (a PyTorch checkpoint or .npz is one), not an .xmodel"
+    if head.startswith(b"\x80\x02"):
+        return "a pickle (a PyTorch checkpoint of the old form?), not an .xmodel"
+    if head.startswith(b"\x7fELF"):
+        return "an ELF library or program, not an .xmodel"
+    if head.startswith(b"xclbin2"):
+        return "an xclbin (the card's configuration), not a model for it"
+    if head[:1] == b"\x08" and head[2:3] in (b"\x12", b"\x1a", b"\x3a", b"\x42"):
+        return "an ONNX model, not an .xmodel"
+    if text.startswith(b"<"):
+        return "an XML document, not an .xmodel"
+    if text.startswith((b"{", b"[")):
+        return "JSON (arch.json, meta.json or quant_info.json?), not an .xmodel"
+    if not _control_bytes(head):
+        return "a text file, not an .xmodel"
+    return None
 
 
 def _control_bytes(head: bytes) -> List[int]:
