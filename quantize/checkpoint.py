@@ -173,19 +173,16 @@ def _build(path: Path, state: Mapping[str, Tensor]) -> UYNet:
     """An unloaded network of the size and variant that the shapes tell."""
     first = state[FIRST_KEY]
     out = state.get("outc.conv.weight")
-    if first.dim() != 4 or not 1 <= first.shape[0] <= MAX_WIDTH or out is None or out.dim() != 4:
+    width = int(first.shape[0]) if first.dim() == 4 else 0
+    fits = 1 <= width <= MAX_WIDTH and list(first.shape[1:]) == [3, 3, 3]
+    if not fits or (out is not None and out.shape[:1] != (2,)):
         shape = list(out.shape) if out is not None else "missing"
         raise MismatchError(
-            f"The checkpoint {path} is not a U-YNet of width 1 to {MAX_WIDTH}",
+            f"The checkpoint {path} is not a U-YNet for RGB and two classes, width 1 to {MAX_WIDTH}",
             f"{FIRST_KEY} is {list(first.shape)}, outc.conv.weight is {shape}",
             "give a checkpoint of a U-YNet",
         )
-    return UYNet(
-        n_channels=int(first.shape[1]),
-        n_classes=int(out.shape[0]),
-        bilinear="up1.up.weight" not in state,
-        width=int(first.shape[0]),
-    )
+    return UYNet(bilinear="up1.up.weight" not in state, width=width)
 
 
 def _check_fit(path: Path, state: Mapping[str, Tensor], model: UYNet) -> None:

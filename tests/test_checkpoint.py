@@ -8,7 +8,7 @@ import pickle
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import numpy as np
 import pytest
@@ -187,6 +187,19 @@ def test_what_does_not_fit_is_named(tmp_path: Path, state: State) -> None:
     assert "1 missing: linear_2.bias" in evidence
     assert "1 unexpected: head.weight" in evidence
     assert "linear_1.weight is [16, 33], should be [16, 32]" in evidence
+
+
+@pytest.mark.parametrize(
+    ("key", "shape"),
+    [("inc.double_conv.0.weight", [2, 1, 3, 3]), ("outc.conv.weight", [5, 2, 1, 1])],
+)
+def test_other_channels_or_classes_are_refused(
+    tmp_path: Path, state: State, key: str, shape: List[int]
+) -> None:
+    state[key] = torch.zeros(shape)
+    with pytest.raises(MismatchError, match="RGB and two classes") as caught:
+        load_checkpoint(save(state, tmp_path / "a.pth"))
+    assert f"{key} is {shape}" in caught.value.evidence
 
 
 def test_integer_weights_are_refused(tmp_path: Path, state: State) -> None:
