@@ -178,7 +178,7 @@ def _build(path: Path, state: Mapping[str, Tensor]) -> UYNet:
     if not fits or (out is not None and out.shape[:1] != (2,)):
         shape = list(out.shape) if out is not None else "missing"
         raise MismatchError(
-            f"The checkpoint {path} is not a U-YNet for RGB and two classes, width 1 to {MAX_WIDTH}",
+            f"The checkpoint {path} is no U-YNet for RGB and two classes, width 1 to {MAX_WIDTH}",
             f"{FIRST_KEY} is {list(first.shape)}, outc.conv.weight is {shape}",
             "give a checkpoint of a U-YNet",
         )
