@@ -1,0 +1,158 @@
+"""What the stages of a run hand to each other: a frame, its result, and the record written of it.
+
+Pictures are uint8 HWC in RGB order; masks are uint8 with 1 = manipulated. The classifier's output
+1 means REAL, so everything a person sees is ``fake_probability = 1 - real``.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+import numpy as np
+
+
+class Status(enum.Enum):
+    """What became of a frame."""
+
+    OK = "ok"
+    DECODE_ERROR = "decode_error"
+    NO_RESULT = "no_result"
+
+
+class Verdict(enum.Enum):
+    """What is said of a frame or of a source."""
+
+    FAKE = "FAKE"
+    REAL = "REAL"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What is known of a video before it is decoded.
+
+    Attributes:
+        path: the file.
+        rate: average frames per second, exact.
+        time_base: the unit of the frames' ``pts``, in seconds, exact.
+        start: when the file begins, in seconds; ``pts`` count from zero, records from ``start``.
+        frames: number of frames by the header or by the duration; ``None`` where neither tells.
+    """
+
+    path: Path
+    rate: Fraction
+    time_base: Fraction
+    start: Fraction
+    frames: Optional[int]
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture of a source, or the place of one that could not be decoded.
+
+    Attributes:
+        source: the file it comes from, as it is named in the records.
+        index: position in the file, from 0.
+        time: seconds from the start of the video; ``None`` for an image.
+        image: uint8 ``[H, W, 3]``, RGB; ``None`` where it could not be decoded, or where no later
+            stage wants it.
+        status: ``OK`` or ``DECODE_ERROR``.
+        reason: why it could not be decoded, or what is doubtful about it.
+        video: the video it belongs to; ``None`` for an image.
+        pts: presentation time in units of ``video.time_base``.
+    """
+
+    source: str
+    index: int
+    time: Optional[float]
+    image: Optional[np.ndarray]
+    status: Status = Status.OK
+    reason: str = ""
+    video: Optional[VideoInfo] = None
+    pts: Optional[int] = None
+
+
+@dataclass(frozen=True, eq=False)
+class FrameResult:
+    """What was found out about one frame.
+
+    Attributes:
+        frame: the frame.
+        real: the classifier's output, 1 = REAL; ``None`` where the frame was not judged.
+        mask: uint8 ``[h, w]`` at the network's size, 1 = manipulated; ``None`` like ``real``.
+        device: the device that judged it.
+        threshold: the fake probability from which the verdict is FAKE.
+        origin: position of the frame's source among the sources of the run.
+    """
+
+    frame: Frame
+    real: Optional[float]
+    mask: Optional[np.ndarray]
+    device: str
+    threshold: float = 0.5
+    origin: int = 0
+
+    @property
+    def status(self) -> Status:
+        """The frame's status, or ``NO_RESULT`` where the device gave nothing usable."""
+        if self.frame.status is Status.OK and not self.judged:
+            return Status.NO_RESULT
+        return self.frame.status
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is a verdict."""
+        return self.real is not None and math.isfinite(self.real)
+
+    @property
+    def fake_probability(self) -> Optional[float]:
+        """``1 - real``, rounded to what a float32 can say; ``None`` where not judged."""
+        if self.real is None or not self.judged:
+            return None
+        return round(1.0 - self.real, 7)
+
+    @property
+    def verdict(self) -> Optional[Verdict]:
+        """FAKE from the threshold on, else REAL; ``None`` where not judged."""
+        return judge(self.fake_probability, self.threshold)
+
+    @property
+    def mask_fraction(self) -> Optional[float]:
+        """Share of the picture marked as manipulated; ``None`` where not judged."""
+        if self.mask is None or not self.judged:
+            return None
+        return round(float(np.count_nonzero(self.mask)) / self.mask.size, 7)
+
+    @property
+    def reason(self) -> str:
+        """Why there is no verdict, or what is doubtful about it; empty where all is well."""
+        if self.status is Status.NO_RESULT:
+            return f"device {self.device} gave {self.real} for the classifier"
+        return self.frame.reason
+
+    def to_json(self) -> Dict[str, Any]:
+        """The record written for the frame; strict JSON, ``null`` for what is not known."""
+        verdict = self.verdict
+        return {
+            "source": self.frame.source,
+            "frame": self.frame.index,
+            "time": self.frame.time,
+            "fake_probability": self.fake_probability,
+            "verdict": None if verdict is None else verdict.value,
+            "mask_fraction": self.mask_fraction,
+            "device": self.device,
+            "status": self.status.value,
+            "reason": self.reason,
+        }
+
+
+def judge(fake_probability: Optional[float], threshold: float) -> Optional[Verdict]:
+    """FAKE where the probability reaches the threshold, REAL below, ``None`` where unknown."""
+    if fake_probability is None:
+        return None
+    return Verdict.FAKE if fake_probability >= threshold else Verdict.REAL
