@@ -1,0 +1,58 @@
+"""The one interface of every sink: entered, given each result in order, left.
+
+The work of a sink is split like that of a source: ``render`` draws and encodes on any thread,
+``write`` puts the outcome in its place, in order and on one thread. Whoever enters a sink leaves
+it; leaving with an error keeps what has been written and marks nothing as complete.
+"""
+
+from __future__ import annotations
+
+import abc
+from types import TracebackType
+from typing import Any, Optional, Type
+
+from ..records import FrameResult
+
+
+class Sink(abc.ABC):
+    """Something that keeps results.
+
+    Attributes:
+        needs_image: whether ``render`` or ``write`` look at ``result.frame.image``.
+        renders: whether ``render`` does anything.
+    """
+
+    needs_image = False
+    renders = False
+
+    def open(self) -> None:
+        """Prepares for the first result."""
+        return
+
+    def render(self, result: FrameResult) -> Any:
+        """Does what takes time and needs no order; may be called on several threads at once."""
+        return None
+
+    @abc.abstractmethod
+    def write(self, result: FrameResult, rendered: Any) -> None:
+        """Keeps one result; called in order. ``rendered`` is what ``render`` made of it."""
+
+    def close(self, complete: bool) -> None:
+        """Brings files to their end and to their names.
+
+        Args:
+            complete: whether all results have been written.
+        """
+        return
+
+    def __enter__(self) -> Sink:
+        self.open()
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        self.close(complete=error is None)

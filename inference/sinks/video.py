@@ -1,0 +1,95 @@
+"""Overlay videos: for every video of a run one MP4 of the same rate, length and sound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, List, Optional, Set
+
+from ..overlay import draw, placeholder, side_by_side
+from ..records import FrameResult, VideoInfo
+from .base import Sink
+from .mp4 import Mp4Writer, encodable
+from .pictures import free_name
+
+
+class OverlayVideoSink(Sink):
+    """Writes ``overlay.mp4``, or ``overlay-NAME.mp4`` for each of several videos.
+
+    A frame that could not be decoded is shown as a plain picture that says so, so frame count
+    and timing stay those of the source. A run that fails leaves what it has as a whole file.
+
+    Args:
+        folder: where they go.
+        beside: puts the original left of its overlay.
+        several: names each after its video.
+
+    Attributes:
+        notes: what happened to the sound.
+        paths: the files written.
+    """
+
+    needs_image = True
+    renders = True
+
+    def __init__(self, folder: Path, beside: bool = False, several: bool = False) -> None:
+        self.folder, self.beside, self.several = folder, beside, several
+        self.notes: List[str] = []
+        self.paths: List[Path] = []
+        self._taken: Set[str] = set()
+        self._video: Optional[VideoInfo] = None
+        self._writer: Optional[Mp4Writer] = None
+        self._early: List[FrameResult] = []
+
+    def render(self, result: FrameResult) -> Any:
+        """The overlay ready for the encoder; ``None`` where there is no picture."""
+        image = result.frame.image
+        if result.frame.video is None or image is None:
+            return None
+        overlay = draw(result)
+        return encodable(side_by_side(image, overlay) if self.beside else overlay)
+
+    def write(self, result: FrameResult, rendered: Any) -> None:
+        """Appends one frame to the file of its video, ending that of the one before."""
+        video = result.frame.video
+        if video is not self._video:
+            self._end(complete=True)
+            self._video = video
+        if video is None:
+            return
+        if self._writer is None:
+            if rendered is None:
+                self._early.append(result)
+                return
+            stem = video.path.stem
+            name = free_name(f"overlay-{stem}" if self.several else "overlay", self._taken)
+            self._writer = Mp4Writer(
+                self.folder / f"{name}.mp4", video, rendered.height, rendered.width
+            )
+            for early in self._early:
+                self._append(self._writer, early, None)
+            self._early = []
+        self._append(self._writer, result, rendered)
+
+    def close(self, complete: bool) -> None:
+        """Ends the last file."""
+        self._end(complete)
+
+    def _append(self, writer: Mp4Writer, result: FrameResult, rendered: Any) -> None:
+        if rendered is None:
+            rendered = encodable(placeholder(result, writer.height, writer.width))
+        elif (rendered.height, rendered.width) != (writer.height, writer.width):
+            # Some streams change their size midway; a file cannot.
+            rendered = rendered.reformat(writer.width, writer.height)
+        writer.write(rendered, result.frame.pts)
+
+    def _end(self, complete: bool) -> None:
+        writer, self._writer = self._writer, None
+        self._early = []
+        if writer is not None:
+            try:
+                writer.close(complete)
+            except BaseException:
+                writer.abandon()
+                raise
+            self.paths.append(writer.path)
+            self.notes.extend(f"{writer.info.path}: {note}" for note in writer.notes)
