@@ -1,0 +1,508 @@
+"""How frames go from sources through a session into sinks: in order, in full batches, and cleanly.
+
+::
+
+    read ──► prepare ──► feed ──► collect ──► render ──► write
+    1 thread  workers   1 thread  1 thread    workers   1 thread
+
+``read`` runs the sources' iterators, ``prepare`` decodes and fits, ``feed`` packs full batches
+(across files) and submits them, ``collect`` waits for the answers, ``render`` draws and encodes,
+``write`` hands everything to the sinks in order. Queues hold the jobs in order, whoever does
+them, and are bounded, so nothing runs ahead. A frame that could not be decoded takes no slot of
+a batch but keeps its place in the order.
+
+A failure, or Ctrl-C, ends every stage before it at once; the stages behind it have ``grace``
+seconds to finish what is under way, so what was done is kept. The pipeline knows nothing of file
+formats, networks or the command line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any, Callable, Dict, Generic, Iterator, List, Optional, Sequence, TypeVar
+
+import numpy as np
+
+from ..preprocessing import fit
+from .records import Frame, FrameResult
+from .session import Session
+from .sinks.base import Sink
+from .sources.base import Read, Source
+
+T = TypeVar("T")
+
+GRACE = 0.7
+"""Seconds in which the stages behind a failure may finish what is under way."""
+
+CLOSING = 10.0
+"""Seconds in which the sinks may bring their files to an end after that."""
+
+POLL = 0.05
+"""Seconds after which a waiting stage looks whether it should still wait."""
+
+CHUNK = 4
+"""Frames prepared by one job; a job has a cost of its own."""
+
+STAGES = ("decode", "pre", "device", "post", "write")
+
+READ, PREPARE, FEED, COLLECT, WRITE = range(5)
+
+
+@dataclass
+class Meter:
+    """What a run has cost so far; every field may be read while it runs.
+
+    Attributes:
+        seconds: busy seconds per stage, summed over threads, so they may exceed the wall clock.
+        done: frames written.
+        images: frames the device judged.
+        batches: batches submitted.
+        slots: slots those batches had.
+    """
+
+    seconds: Dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    done: int = 0
+    images: int = 0
+    batches: int = 0
+    slots: int = 0
+
+    @property
+    def fill(self) -> Optional[float]:
+        """Share of batch slots that held a picture; ``None`` before the first batch."""
+        return self.images / self.slots if self.slots else None
+
+
+Progress = Callable[[int, Optional[int]], None]
+"""Called with the frames done and the frames expected (``None``: unknown), on the caller's
+thread, several times a second."""
+
+
+def run_pipeline(
+    sources: Sequence[Source],
+    session: Session,
+    sinks: Sequence[Sink],
+    *,
+    threads: int = 2,
+    in_flight: int = 3,
+    threshold: float = 0.5,
+    meter: Optional[Meter] = None,
+    progress: Optional[Progress] = None,
+    grace: float = GRACE,
+) -> Meter:
+    """Sends every frame of the sources through the session into the sinks.
+
+    The sinks are opened and closed here, on the thread that writes.
+
+    Args:
+        sources: read one after the other.
+        session: the model on its device; not closed here.
+        sinks: each gets every result, in order.
+        threads: workers that decode, fit, draw and encode.
+        in_flight: batches given to the device before the first answer is waited for.
+        threshold: fake probability from which a frame's verdict is FAKE.
+        meter: what to count in; a new one if not given.
+        progress: called now and then and once at the end.
+        grace: seconds for the stages behind a failure to finish.
+
+    Returns:
+        The meter.
+
+    Raises:
+        Exception: the first failure of any stage, as it was raised there, after all have ended.
+        KeyboardInterrupt: after all have ended; a second one at once.
+    """
+    meter = Meter() if meter is None else meter
+    run = _Run(sources, session, sinks, threads, in_flight, threshold, meter, grace)
+    run.start()
+    lengths = [source.length for source in sources]
+    total = None if None in lengths else sum(length or 0 for length in lengths)
+    try:
+        while not run.ended.wait(0.1) and not run.flow.expired(CLOSING):
+            if progress is not None:
+                progress(meter.done, total)
+        if progress is not None:
+            progress(meter.done, total)
+    except BaseException as error:  # Ctrl-C, or the callback's own failure: the source ends early
+        run.flow.fail(READ, error)
+    run.join()
+    if run.flow.error is not None:
+        raise run.flow.error
+    return meter
+
+
+class _StoppedError(Exception):
+    """The stage has nothing more to do."""
+
+
+class _Flow:
+    """What failed first, and who may still work."""
+
+    def __init__(self, grace: float) -> None:
+        self.error: Optional[BaseException] = None
+        self._grace = grace
+        self._lock = threading.Lock()
+        self._failed = READ
+        self._deadline = 0.0
+
+    def fail(self, stage: int, error: BaseException) -> None:
+        """Ends ``stage`` and all before it; the first error is the one reported."""
+        with self._lock:
+            if self.error is None:
+                self.error = error
+                self._deadline = time.monotonic() + self._grace
+            self._failed = max(self._failed, stage)
+
+    def left(self) -> float:
+        """Seconds until even the last stage has to end."""
+        return max(0.0, self._deadline - time.monotonic())
+
+    def expired(self, more: float) -> bool:
+        """Whether something failed and ``more`` seconds have passed since the grace."""
+        return self.error is not None and time.monotonic() > self._deadline + more
+
+    def check(self, stage: int) -> None:
+        """Returns while ``stage`` should go on.
+
+        Raises:
+            _StoppedError: it should not.
+        """
+        if self.error is not None and (stage <= self._failed or not self.left()):
+            raise _StoppedError
+
+
+class _Job(Generic[T]):
+    """A call that some worker makes and one stage waits for."""
+
+    __slots__ = ("_call", "_done", "_error", "_value")
+
+    def __init__(self, call: Callable[[], T]) -> None:
+        self._call = call
+        self._done = threading.Lock()
+        self._done.acquire()
+        self._error: Optional[BaseException] = None
+        self._value: Any = None
+
+    def run(self) -> None:
+        try:
+            self._value = self._call()
+        except BaseException as error:  # raised again where the job is waited for
+            self._error = error
+        finally:
+            self._done.release()
+
+    def wait(self, flow: _Flow, stage: int) -> None:
+        while not self._done.acquire(timeout=POLL):
+            flow.check(stage)
+
+    def value(self) -> T:
+        if self._error is not None:
+            raise self._error
+        value: T = self._value
+        return value
+
+
+class _Channel(Generic[T]):
+    """A bounded queue into one stage, with an end, that nobody waits on for ever."""
+
+    _END = object()
+
+    def __init__(self, capacity: int, flow: _Flow, reader: int) -> None:
+        self._queue: queue.Queue[Any] = queue.Queue(max(1, capacity))
+        self._flow = flow
+        self._reader = reader
+
+    def put(self, item: Any, stage: int) -> None:
+        """Waits for room as long as ``stage`` should go on."""
+        while True:
+            self._flow.check(stage)
+            try:
+                self._queue.put(item, timeout=POLL)
+                return
+            except queue.Full:
+                continue
+
+    def end(self) -> None:
+        """Tells the reader that nothing follows, if it still reads."""
+        with contextlib.suppress(_StoppedError):
+            self.put(self._END, self._reader)
+
+    def drain(self) -> Iterator[T]:
+        """The items up to the end."""
+        while True:
+            self._flow.check(self._reader)
+            try:
+                item = self._queue.get(timeout=POLL)
+            except queue.Empty:
+                continue
+            if item is self._END:
+                return
+            yield item
+
+
+@dataclass(eq=False)
+class _Prepared:
+    """A frame on its way to the device."""
+
+    frame: Frame
+    fitted: Optional[np.ndarray]
+    origin: int
+
+
+@dataclass(eq=False)
+class _Batch:
+    """Frames whose answers come together, in order; those with a slot have a picture."""
+
+    ticket: Optional[int]
+    frames: List[_Prepared]
+
+
+@dataclass(eq=False)
+class _Rendered:
+    """A result with what each sink made of it."""
+
+    result: FrameResult
+    parts: List[Any]
+
+
+class _Run:
+    """The threads of one run and the queues between them."""
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        session: Session,
+        sinks: Sequence[Sink],
+        threads: int,
+        in_flight: int,
+        threshold: float,
+        meter: Meter,
+        grace: float,
+    ) -> None:
+        self.sources, self.session, self.sinks = sources, session, sinks
+        self.threshold, self.meter = threshold, meter
+        self.preprocessing = session.artifact.preprocessing
+        self.keep_images = any(sink.needs_image for sink in sinks)
+        self.renders = any(sink.renders for sink in sinks)
+        self.flow = _Flow(grace)
+        self.ended = threading.Event()
+        self._meter_lock = threading.Lock()
+        ahead = max(2 * threads, -(-2 * session.batch // CHUNK))
+        self._work: queue.Queue[Optional[_Job[Any]]] = queue.Queue()
+        behind = max(2 * threads, session.batch)
+        self._prepared: _Channel[_Job[List[_Prepared]]] = _Channel(ahead, self.flow, FEED)
+        self._batches: _Channel[_Batch] = _Channel(in_flight - 1, self.flow, COLLECT)
+        self._rendered: _Channel[_Job[List[_Rendered]]] = _Channel(behind, self.flow, WRITE)
+        stages = [
+            ("read", self._read, READ, self._prepared),
+            ("feed", self._feed, FEED, self._batches),
+            ("collect", self._collect, COLLECT, self._rendered),
+            ("write", self._write, WRITE, None),
+        ]
+        self._threads = [
+            threading.Thread(target=self._guard, args=stage[1:], name=stage[0], daemon=True)
+            for stage in stages
+        ]
+        self._workers = [
+            threading.Thread(target=self._help, name=f"worker-{number}", daemon=True)
+            for number in range(max(1, threads))
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads + self._workers:
+            thread.start()
+
+    def join(self) -> None:
+        """Waits for the end; after a failure no longer than the grace and the sinks' closing.
+
+        A thread that does not return by then sits in a call that cannot be interrupted (a device
+        that hangs); it is left behind and changes nothing any more.
+        """
+        failed = self.flow.error is not None
+        self.ended.wait(self.flow.left() + CLOSING if failed else None)
+        for _ in self._workers:
+            self._work.put(None)
+        limit = time.monotonic() + 4 * POLL
+        for thread in self._threads + self._workers:
+            thread.join(max(0.0, limit - time.monotonic()) if failed else None)
+
+    def _guard(
+        self, stage: Callable[[], None], number: int, output: Optional[_Channel[Any]]
+    ) -> None:
+        """Runs a stage; whatever happens, the next one learns that nothing follows."""
+        try:
+            stage()
+        except _StoppedError:
+            pass
+        except BaseException as error:
+            self.flow.fail(number, error)
+        finally:
+            if output is not None:
+                output.end()
+            else:
+                self.ended.set()
+
+    def _help(self) -> None:
+        while True:
+            job = self._work.get()
+            if job is None:
+                return
+            job.run()
+
+    def _read(self) -> None:
+        chunk: List[Read] = []
+        for origin, source in enumerate(self.sources):
+            with contextlib.closing(_generator(source)) as reads:
+                while True:
+                    self.flow.check(READ)
+                    start = time.perf_counter()
+                    read = next(reads, None)
+                    self._count("decode", start)
+                    if read is None:
+                        break
+                    chunk.append(read)
+                    if len(chunk) == CHUNK:
+                        self._send(chunk, origin)
+                        chunk = []
+            if chunk:
+                self._send(chunk, origin)
+                chunk = []
+
+    def _send(self, reads: List[Read], origin: int) -> None:
+        job = _Job(lambda: [self._prepare(read, origin) for read in reads])
+        self._work.put(job)
+        self._prepared.put(job, READ)
+
+    def _prepare(self, read: Read, origin: int) -> _Prepared:
+        self.flow.check(PREPARE)
+        start = time.perf_counter()
+        frame = read()
+        decoded = time.perf_counter()
+        fitted = None
+        if frame.image is not None:
+            fitted = fit(frame.image, self.preprocessing)
+            if not self.keep_images:
+                frame = replace(frame, image=None)
+        ended = time.perf_counter()
+        with self._meter_lock:
+            self.meter.seconds["decode"] += decoded - start
+            self.meter.seconds["pre"] += ended - decoded
+        return _Prepared(frame, fitted, origin)
+
+    def _feed(self) -> None:
+        size = (self.preprocessing.height, self.preprocessing.width, 3)
+        frames: List[_Prepared] = []
+        images = np.empty((0, *size), np.uint8)
+        used = 0
+        for job in self._prepared.drain():
+            job.wait(self.flow, FEED)
+            try:
+                chunk = job.value()
+            except Exception as error:
+                # The frames before the one that failed still go through.
+                self.flow.fail(PREPARE, error)
+                break
+            for item in chunk:
+                frames.append(item)
+                if item.fitted is not None:
+                    if not used:
+                        images = np.empty((self.session.batch, *size), np.uint8)
+                    images[used] = item.fitted
+                    item.fitted = _SLOT
+                    used += 1
+                if used == self.session.batch or len(frames) >= 4 * self.session.batch:
+                    self._submit(images[:used], frames)
+                    frames, used = [], 0
+        if frames:
+            self._submit(images[:used], frames)
+
+    def _submit(self, images: np.ndarray, frames: List[_Prepared]) -> None:
+        self.flow.check(FEED)
+        ticket = None
+        if len(images):
+            ticket = self.session.submit(images)
+            self.meter.batches += 1
+            self.meter.slots += self.session.batch
+        self._batches.put(_Batch(ticket, frames), FEED)
+
+    def _collect(self) -> None:
+        for batch in self._batches.drain():
+            results = self._answers(batch)
+            if self.renders:
+                for result in results:
+                    self._hand_over([result])
+            else:
+                self._hand_over(results)
+
+    def _answers(self, batch: _Batch) -> List[FrameResult]:
+        name = self.session.device_name
+        prediction = None if batch.ticket is None else self.session.result(batch.ticket)
+        start = time.perf_counter()
+        results, slot = [], 0
+        for item in batch.frames:
+            real = mask = None
+            if item.fitted is not None and prediction is not None:
+                real, mask = float(prediction.real[slot]), prediction.mask[slot]
+                slot += 1
+            results.append(FrameResult(item.frame, real, mask, name, self.threshold, item.origin))
+        self.meter.images += slot
+        self._count("post", start)
+        return results
+
+    def _hand_over(self, results: List[FrameResult]) -> None:
+        job = _Job(lambda: [self._render(result) for result in results])
+        if self.renders:
+            self._work.put(job)
+        else:
+            job.run()
+        self._rendered.put(job, COLLECT)
+
+    def _render(self, result: FrameResult) -> _Rendered:
+        start = time.perf_counter()
+        parts = [sink.render(result) if sink.renders else None for sink in self.sinks]
+        self._count("post", start)
+        return _Rendered(result, parts)
+
+    def _write(self) -> None:
+        opened: List[Sink] = []
+        try:
+            for sink in self.sinks:
+                sink.open()
+                opened.append(sink)
+            for job in self._rendered.drain():
+                job.wait(self.flow, WRITE)
+                items = job.value()
+                start = time.perf_counter()
+                for item in items:
+                    for sink, part in zip(self.sinks, item.parts):
+                        sink.write(item.result, part)
+                    self.meter.done += 1
+                self._count("write", start)
+        except _StoppedError:
+            pass  # after a failure elsewhere: the sinks keep what they have
+        except BaseException as error:
+            self.flow.fail(WRITE, error)
+        start = time.perf_counter()
+        for sink in reversed(opened):
+            try:
+                sink.close(complete=self.flow.error is None)
+            except BaseException as error:  # the other sinks are closed all the same
+                self.flow.fail(WRITE, error)
+        self._count("write", start)
+
+    def _count(self, stage: str, start: float) -> None:
+        elapsed = time.perf_counter() - start
+        with self._meter_lock:
+            self.meter.seconds[stage] += elapsed
+
+
+_SLOT = np.empty(0, np.uint8)
+"""Stands for a fitted picture that has been copied into its batch."""
+
+
+def _generator(source: Source) -> Any:
+    """The source's reads as something that can be closed, whatever kind of iterator it is."""
+    yield from source.reads()

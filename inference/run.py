@@ -1,0 +1,187 @@
+"""A whole run: sources through a session into an output folder, and what it comes to.
+
+In the folder afterwards: ``records.jsonl``, ``summary.json``, ``masks/`` and ``overlays/`` for
+images, ``overlay.mp4`` for a video. A run that ends early leaves what it has done, and a summary
+that says so.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import List, Optional, Sequence
+
+from ..errors import ToolkitError, UsageError, WorkError
+from ..files import write_json
+from .labels import Accuracy
+from .pipeline import Meter, Progress, run_pipeline
+from .session import Session
+from .sinks import MaskSink, OverlaySink, OverlayVideoSink, RecordSink, Sink
+from .sources import Source, VideoSource
+from .summary import Summary, Tally
+
+RECORDS = "records.jsonl"
+SUMMARY = "summary.json"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is done.
+
+    Attributes:
+        threads: workers that decode, draw and encode; ``None`` for one per core, 8 at most.
+        in_flight: batches under way on the device.
+        threshold: fake probability from which a verdict is FAKE.
+        pictures: whether masks, overlays and videos are written.
+        beside: puts the original left of its overlay.
+        accuracy: labels to compare with.
+        model_reason: why this model, for the summary.
+    """
+
+    threads: Optional[int] = None
+    in_flight: int = 3
+    threshold: float = 0.5
+    pictures: bool = True
+    beside: bool = False
+    accuracy: Optional[Accuracy] = None
+    model_reason: str = ""
+
+
+def run(
+    sources: Sequence[Source],
+    session: Session,
+    output: Path,
+    options: Optional[RunOptions] = None,
+    progress: Optional[Progress] = None,
+) -> Summary:
+    """Judges every frame of the sources and writes what was found.
+
+    Args:
+        sources: read one after the other.
+        session: the model on its device; not closed here.
+        output: the folder for everything written.
+        options: how.
+        progress: called now and then with frames done and frames expected.
+
+    Returns:
+        The summary, also written to ``summary.json``.
+
+    Raises:
+        UsageError: an output would replace an input.
+        ToolkitError: any other failure; what was done until then is in the folder.
+        KeyboardInterrupt: likewise.
+    """
+    options = RunOptions() if options is None else options
+    threads = options.threads or min(8, os.cpu_count() or 1)
+    _guard_inputs(sources, output)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"The output folder {output} cannot be made", error.strerror or "", "choose another -o"
+        ) from error
+    tally = Tally(sources, options.accuracy)
+    sinks = _sinks(sources, output, options)
+    meter = Meter()
+    before = replace(session.timings)
+    start = time.perf_counter()
+    failure: Optional[BaseException] = None
+    try:
+        run_pipeline(
+            sources,
+            session,
+            [*sinks, tally],
+            threads=threads,
+            in_flight=options.in_flight,
+            threshold=options.threshold,
+            meter=meter,
+            progress=progress,
+        )
+    except BaseException as error:
+        failure = error
+    seconds = time.perf_counter() - start
+    meter.seconds["pre"] += session.timings.prepare - before.prepare
+    meter.seconds["device"] += session.timings.device - before.device
+    meter.seconds["post"] += session.timings.host - before.host
+    notes = [f"{source.name}: {note}" for source in sources for note in source.notes]
+    written: List[Path] = [output / RECORDS]
+    for sink in sinks:
+        if isinstance(sink, OverlayVideoSink):
+            notes.extend(sink.notes)
+            written.extend(sink.paths)
+        elif isinstance(sink, (MaskSink, OverlaySink)) and sink.written:
+            written.append(sink.folder)
+    summary = Summary(
+        complete=failure is None,
+        error="" if failure is None else _words(failure),
+        model=str(session.artifact.path),
+        model_reason=options.model_reason,
+        device=session.device_name,
+        device_reason=session.reason,
+        batch=session.batch,
+        threads=threads,
+        threshold=options.threshold,
+        seconds=seconds,
+        meter=meter,
+        statuses=tally.statuses,
+        sources=tally.sources,
+        accuracy=options.accuracy,
+        notes=notes,
+        outputs=[str(path) for path in [*written, output / SUMMARY]],
+    )
+    try:
+        write_json(output / SUMMARY, summary.to_json())
+    except OSError as error:
+        failure = failure or error
+    if failure is not None:
+        raise _for_people(failure, meter, output) from failure
+    return summary
+
+
+def _sinks(sources: Sequence[Source], output: Path, options: RunOptions) -> List[Sink]:
+    sinks: List[Sink] = [RecordSink(output / RECORDS)]
+    if options.pictures:
+        videos = sum(source.kind == "video" for source in sources)
+        if videos < len(sources):
+            sinks.append(MaskSink(output / "masks"))
+            sinks.append(OverlaySink(output / "overlays", options.beside))
+        if videos:
+            sinks.append(OverlayVideoSink(output, options.beside, several=videos > 1))
+    return sinks
+
+
+def _guard_inputs(sources: Sequence[Source], output: Path) -> None:
+    """Refuses an output folder in which results would take the place of what is read."""
+    for source in sources:
+        if isinstance(source, VideoSource):
+            inside = source.info.path.resolve().parent == output.resolve()
+            clash = inside and source.info.path.name.startswith("overlay")
+        else:
+            folders = {(output / name).resolve() for name in ("masks", "overlays")}
+            parents = {path.parent for path in getattr(source, "paths", [])}
+            clash = any(parent.resolve() in folders for parent in parents)
+        if clash:
+            raise UsageError(
+                f"Results in {output} could replace what is read from {source.name}",
+                "masks/, overlays/ and overlay.mp4 are written there",
+                "choose another -o",
+            )
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    return str(error) or type(error).__name__
+
+
+def _for_people(failure: BaseException, meter: Meter, output: Path) -> BaseException:
+    """The failure as an error of the toolkit where it is one of the outside world."""
+    if isinstance(failure, OSError) and not isinstance(failure, ToolkitError):
+        return WorkError(
+            "The results could not be written",
+            _words(failure),
+            f"make room or choose another -o; {meter.done} records are in {output / RECORDS}",
+        )
+    return failure
