@@ -1,0 +1,275 @@
+"""The command ``run``: images or videos in; verdicts, masks and overlays out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Sequence, Tuple
+
+import click
+
+from ...errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from ...inference.sources import Source
+    from ...inference.summary import Summary
+
+DEVICES = ["auto", "sim", "reference", "null", "float", "card"]
+
+
+@click.command(
+    "run",
+    epilog="""\b
+Examples:
+  deepfake-fpga run --video clip.mp4 -o result
+  deepfake-fpga run --images faces -o result --labels metadata.json
+  deepfake-fpga run --images 'faces/*_0.png' -o result --side-by-side
+  deepfake-fpga run --images faces -o result --no-overlay --json
+
+\b
+In the output folder:
+  records.jsonl      one JSON object per image or frame, in order
+  summary.json       counts, verdict, speed by stage
+  masks/ overlays/   PNG files, for images
+  overlay.mp4        for a video: same rate and frame count, sound kept
+
+Exit status: 0 done, 1 nothing could be judged or the work failed, 2 wrong use.""",
+)
+@click.option(
+    "--images",
+    multiple=True,
+    metavar="DIR|FILE|GLOB",
+    help="Images to check; quote a pattern. Can be given more than once.",
+)
+@click.option(
+    "--video",
+    "videos",
+    multiple=True,
+    metavar="FILE",
+    help="A video to check, of any kind FFmpeg reads. Can be given more than once.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Folder for everything written.",
+)
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    help="Compiled model. Default: compiled/YNET.xmodel in the build folder, else the one shipped.",
+)
+@click.option(
+    "-d",
+    "--build-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("build"),
+    show_default=True,
+    help="Folder whose compiled model is taken.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(DEVICES),
+    default="auto",
+    show_default=True,
+    help="What computes: sim is exact and quick, reference exact and slow, null gives zeros, "
+    "float is the checkpoint.",
+)
+@click.option(
+    "-t",
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Threads for decoding, drawing and the simulated device. Default: one per core.",
+)
+@click.option("--no-overlay", is_flag=True, help="Write no pictures and no video.")
+@click.option("--side-by-side", is_flag=True, help="Put the original left of its overlay.")
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    metavar="metadata.json",
+    help="Right answers by video name; accuracy is reported.",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Fake probability from which the verdict is FAKE.",
+)
+@click.option(
+    "--checkpoint", type=click.Path(path_type=Path), help="Float weights, for --device float."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary to standard output.")
+@click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
+def command(
+    images: Tuple[str, ...],
+    videos: Tuple[str, ...],
+    output: Path,
+    model: Optional[Path],
+    build_dir: Path,
+    device: str,
+    threads: Optional[int],
+    no_overlay: bool,
+    side_by_side: bool,
+    labels: Optional[Path],
+    threshold: float,
+    checkpoint: Optional[Path],
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Check images or a video for face manipulation.
+
+    Every image or frame gets a fake probability, a verdict and a mask of the manipulated pixels.
+    One that cannot be decoded is recorded as such and the rest goes on.
+    """
+    if bool(images) == bool(videos):
+        raise UsageError(
+            "run takes either images or videos",
+            "both were given" if images else "neither was given",
+            "type: deepfake-fpga run --images DIR -o OUT, or --video FILE -o OUT",
+        )
+    if checkpoint is not None and device != "float":
+        raise UsageError(
+            "--checkpoint is for the float device",
+            f"--device is {device}",
+            f"add --device float, or leave --checkpoint {checkpoint} out",
+        )
+    from ...inference.artifact import load_artifact
+    from ...inference.labels import read_labels
+    from ...inference.run import RunOptions, run
+    from ...inference.session import Session
+    from ..build_folder import BuildFolder
+    from ..defaults import choose_model
+
+    say: Callable[[str], None] = _nothing if quiet else _say
+    sources = open_sources(images, videos)
+    accuracy = None if labels is None else read_labels(labels)
+    path, model_reason = choose_model(model, build_dir)
+    if device == "float" and checkpoint is None:
+        checkpoint = BuildFolder(build_dir).checkpoint()
+    say(f"Model: {path} ({model_reason})")
+    with Session(load_artifact(path), device, threads=threads, checkpoint=checkpoint) as session:
+        say(f"Device: {session.device_name} ({session.reason})")
+        options = RunOptions(
+            threads=threads,
+            threshold=threshold,
+            pictures=not no_overlay,
+            beside=side_by_side,
+            accuracy=accuracy,
+            model_reason=model_reason,
+        )
+        with _bar(quiet) as progress:
+            try:
+                summary = run(sources, session, output, options, progress)
+            except KeyboardInterrupt:
+                click.echo(f"What was done until now is in {output}.", err=True)
+                raise
+    for note in summary.notes:
+        click.echo(f"Warning: {note}", err=True)
+    if as_json:
+        click.echo(json.dumps(summary.to_json(), indent=2, ensure_ascii=False, allow_nan=False))
+    elif not quiet:
+        click.echo(summary_text(summary))
+    whole = summary.overall
+    if not whole.judged:
+        raise DataError(
+            "Nothing could be judged",
+            whole.reason,
+            f"look at the reasons in {output / 'records.jsonl'}",
+        )
+
+
+def open_sources(images: Sequence[str], videos: Sequence[str]) -> List[Source]:
+    """The sources named on the command line, each once.
+
+    Raises:
+        ToolkitError: one of them is not there or is not what it should be.
+    """
+    from ...inference.sources import VideoSource, open_images
+
+    sources: List[Source] = [open_images(text) for text in dict.fromkeys(images)]
+    sources += [VideoSource(text) for text in dict.fromkeys(videos)]
+    return sources
+
+
+def summary_text(summary: Summary) -> str:
+    """A short table: a line per source, the speed, the accuracy, what was written."""
+    rows = [("source", "frames", "judged", "fake", "probability", "verdict")]
+    for source in summary.sources:
+        probability = source.fake_probability
+        rows.append(
+            (
+                source.name,
+                str(source.frames),
+                str(source.judged),
+                str(source.fake),
+                "-" if probability is None else f"{probability:.4f}",
+                source.verdict(summary.threshold).value,
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column in (0, 5) else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths))
+        ).rstrip()
+        for row in rows
+    ]
+    for source in summary.sources:
+        if source.judged < source.frames or not source.frames:
+            lines.append(f"{source.name}: {source.reason}")
+    lines.append("")
+    stages = ", ".join(f"{stage} {value:.2f}" for stage, value in summary.meter.seconds.items())
+    lines.append(
+        f"{summary.meter.done} frames in {summary.seconds:.2f} s: "
+        f"{summary.frames_per_second:.1f} frames/s on {summary.device}"
+    )
+    lines.append(f"busy seconds over all threads: {stages}")
+    if summary.meter.fill is not None:
+        lines.append(
+            f"{summary.meter.batches} batches of {summary.batch}, "
+            f"{100 * summary.meter.fill:.1f} % of the slots filled"
+        )
+    if summary.accuracy is not None:
+        lines.append(_accuracy_text(summary))
+    lines.append("written: " + ", ".join(summary.outputs))
+    return "\n".join(lines)
+
+
+def _accuracy_text(summary: Summary) -> str:
+    counts = summary.accuracy
+    assert counts is not None
+    if counts.accuracy is None:
+        text = f"accuracy: unknown, {counts.name} names none of the judged videos"
+    else:
+        share = 100 * counts.accuracy
+        text = f"accuracy: {share:.2f} % ({counts.correct} of {counts.judged})"
+    if counts.unknown:
+        shown = ", ".join(counts.unknown[:5]) + (", ..." if len(counts.unknown) > 5 else "")
+        text += f"; {len(counts.unknown)} videos without a label: {shown}"
+    return text
+
+
+@contextlib.contextmanager
+def _bar(quiet: bool) -> Iterator[Callable[[int, Optional[int]], None]]:
+    """A progress bar with the time left on standard error; only where that is a terminal."""
+    from tqdm import tqdm
+
+    # None: tqdm looks itself whether it writes to a terminal.
+    with tqdm(desc="run", unit="frame", dynamic_ncols=True, disable=True if quiet else None) as bar:
+
+        def show(done: int, total: Optional[int]) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _nothing(text: str) -> None:
+    pass
