@@ -1,0 +1,385 @@
+"""Which device runs what: USER, DPU and CPU subgraphs with the vendor's names and attributes.
+
+The tree is the one of genuine compiled models: under the root one USER subgraph per input, DPU
+subgraphs with one grandchild per layer between uploads and downloads, CPU subgraphs for the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Callable, Dict, Iterable, List, Mapping, Sequence, Set, Tuple
+
+import numpy as np
+
+from .limits import CONVERSIONS, reason_for_cpu
+from .lowering import Lowered
+from .memory import (
+    INPUTS,
+    OUTPUTS,
+    PARAMETERS,
+    WORKSPACE,
+    fused_pooling,
+    is_placeable,
+    plan_memory,
+)
+from .targets import Target
+from .workload import set_workloads
+from .xir.attributes import (
+    Attr,
+    blob,
+    boolean,
+    map_bytes,
+    map_int32,
+    map_string,
+    string,
+    strings,
+    uint64,
+)
+from .xir.graph import Graph, Op, Subgraph, int8_tensor
+
+Log = Callable[[str], None]
+
+_CPU_RUNNER = dict.fromkeys(("ref", "run", "sim"), "libvart-cpu-runner.so")
+_DPU_RUNNER = {
+    "ref": "libvart-cpu-runner.so",
+    "run": "librt-engine.so",
+    "sim": "libvart-sim-runner.so",
+}
+_VIEWS = ("reshape-fix", "concat-fix")
+"""Operators without work of their own: they only say where bytes stand."""
+
+_CONSTANTS = ("const", "const-fix")
+
+
+def partition(lowered: Lowered, target: Target, log: Log) -> Graph:
+    """The compiled graph: operators with devices, the subgraph tree, memory and parameters.
+
+    Args:
+        lowered: from ``lowering.lower``; its graph is used up.
+        target: the DPU.
+        log: receives one line per operator that the CPU has to run for lack of support.
+    """
+    graph = lowered.graph
+    devices, reasons = assign_devices(graph, target)
+    groups = find_groups(graph, devices)
+    for op in graph.ops.values():
+        op.attrs["device"] = string(devices[op.name])
+        if op.name in reasons:
+            op.attrs["cpu_reason"] = string(reasons[op.name])
+            if op.type not in CONVERSIONS:
+                log(
+                    f"[UNILOG][WARNING] xir::Op{{name = {op.name}, type = {op.type}}} has been"
+                    f" assigned to CPU: [{reasons[op.name]}]."
+                )
+    _copy_unplaceable_operands(graph, groups)
+    _add_borders(graph, groups)
+    _sort_for_file(graph, lowered.heads)
+    place = {name: index for index, name in enumerate(graph.ops)}
+    members: Dict[int, List[str]] = {}
+    for name in graph.ops:
+        members.setdefault(groups[name], []).append(name)
+    for names in sorted(members.values(), key=lambda names: _start(graph, names, place)):
+        device = graph.ops[names[0]].get("device")
+        if device == "DPU":
+            graph.root.children.append(_dpu_subgraph(graph, names, target, lowered.constants))
+        else:
+            graph.root.children.append(_leaf_subgraph(graph, names, device, lowered.constants))
+    set_workloads(graph)
+    return graph
+
+
+def assign_devices(graph: Graph, target: Target) -> Tuple[Dict[str, str], Dict[str, str]]:
+    """Device of every operator, and why of those that the CPU runs.
+
+    A group on the DPU without any work of its own is given to the CPU as well.
+    """
+    devices: Dict[str, str] = {}
+    reasons: Dict[str, str] = {}
+    for op in graph.ops.values():
+        if op.type in ("data", "data-fix"):
+            devices[op.name] = "USER"
+        elif op.type not in _CONSTANTS:
+            reason = reason_for_cpu(graph, op, target, devices)
+            devices[op.name] = "DPU" if reason is None else "CPU"
+            if reason is not None:
+                reasons[op.name] = reason
+    members: Dict[int, List[str]] = {}
+    for name, group in find_groups(graph, devices).items():
+        if devices.get(name) == "DPU":
+            members.setdefault(group, []).append(name)
+    for names in members.values():
+        if all(graph.ops[name].type in _VIEWS for name in names):
+            for name in names:
+                devices[name] = "CPU"
+                reasons[name] = "there is no DPU operator beside it to work for"
+    for name, readers in graph.consumers().items():
+        if graph.ops[name].type in _CONSTANTS:
+            devices[name] = devices[readers[0].name] if readers else "CPU"
+    return devices, reasons
+
+
+def find_groups(graph: Graph, devices: Mapping[str, str]) -> Dict[str, int]:
+    """Number of the subgraph of every operator.
+
+    Operators are together if they are on one device, connected, and no path between them leaves
+    the device: each change of device along a path is one level up, and groups keep to a level.
+    """
+    level: Dict[str, int] = {}
+    parent: Dict[str, str] = {name: name for name in graph.ops}
+
+    def find(name: str) -> str:
+        while parent[name] != name:
+            parent[name] = parent[parent[name]]
+            name = parent[name]
+        return name
+
+    for op in graph.ops.values():
+        if op.type in _CONSTANTS:
+            continue
+        before = [name for name in op.input_names if name in level]
+        level[op.name] = max(
+            (level[name] + (devices[name] != devices[op.name]) for name in before), default=0
+        )
+        for name in before:
+            if level[name] == level[op.name] and devices[name] == devices[op.name]:
+                parent[find(op.name)] = find(name)
+    for name, readers in graph.consumers().items():
+        if graph.ops[name].type in _CONSTANTS and readers:
+            parent[find(name)] = find(readers[0].name)
+    numbers: Dict[str, int] = {}
+    return {name: numbers.setdefault(find(name), len(numbers)) for name in graph.ops}
+
+
+def _copy_unplaceable_operands(graph: Graph, groups: Dict[str, int]) -> None:
+    """Puts a copy between a DPU concatenation and each operand it cannot take in place."""
+    consumers = graph.consumers()
+    inside = {name for name, op in graph.ops.items() if op.get("device") == "DPU"}
+    added: Dict[str, Op] = {}
+    for concat in graph.ops.values():
+        if concat.type != "concat-fix" or concat.name not in inside:
+            continue
+        operands = list(concat.inputs["input"])
+        for index, name in enumerate(operands):
+            operand = graph.ops[name]
+            leaves = any(groups[r.name] != groups[concat.name] for r in consumers[name])
+            same_group = groups[name] == groups[concat.name]
+            if same_group and not leaves and is_placeable(operand, concat, consumers[name]):
+                continue
+            own = _free_name(graph, added, f"{operand.tensor.name}_inserted_fix")
+            tensor = int8_tensor(own, operand.tensor.dims, operand.tensor.fix_point or 0)
+            attrs: Dict[str, Attr] = {
+                "nonlinear": string("NONE"),
+                "type": string("ADD"),
+                "device": string("DPU"),
+            }
+            added[own] = Op(own, "eltwise-fix", tensor, attrs, {"input": (name,)})
+            groups[own] = groups[concat.name]
+            operands[index] = own
+        concat.inputs["input"] = tuple(operands)
+    if added:
+        _insert(graph, added)
+
+
+def _add_borders(graph: Graph, groups: Dict[str, int]) -> None:
+    """Adds an upload for each value that enters the DPU, a download for each that leaves."""
+    added: Dict[str, Op] = {}
+    downloads: Dict[str, str] = {}
+    uploads: Dict[Tuple[str, int], str] = {}
+    for op in list(graph.ops.values()):
+        for arg, names in op.inputs.items():
+            given: List[str] = []
+            for name in names:
+                source = graph.ops[name]
+                if groups[name] != groups[op.name] and source.type not in _CONSTANTS:
+                    if source.get("device") == "DPU":
+                        if name not in downloads:
+                            downloads[name] = _download(graph, added, source)
+                            groups[downloads[name]] = groups[name]
+                        name = downloads[name]
+                    if op.get("device") == "DPU":
+                        key = (name, groups[op.name])
+                        if key not in uploads:
+                            uploads[key] = _upload(graph, added, name)
+                            groups[uploads[key]] = groups[op.name]
+                        name = uploads[key]
+                given.append(name)
+            op.inputs[arg] = tuple(given)
+    _insert(graph, added)
+
+
+def _download(graph: Graph, added: Dict[str, Op], source: Op) -> str:
+    name = _free_name(graph, added, f"{source.name}_download")
+    tensor = source.tensor
+    outside = replace(tensor, attrs=dict(tensor.attrs))
+    source.tensor = replace(tensor, name=f"{tensor.name}_download_0")
+    added[name] = Op(
+        name, "download", outside, {"device": string("DPU")}, {"input": (source.name,)}
+    )
+    return name
+
+
+def _upload(graph: Graph, added: Dict[str, Op], source: str) -> str:
+    name = _free_name(graph, added, f"{source}_upload")
+    tensor = (added.get(source) or graph.ops[source]).tensor
+    inside = replace(
+        tensor, name=f"{tensor.name}_upload_{name.rpartition('_')[2]}", attrs=dict(tensor.attrs)
+    )
+    added[name] = Op(name, "upload", inside, {"device": string("DPU")}, {"input": (source,)})
+    return name
+
+
+def _free_name(graph: Graph, added: Mapping[str, Op], stem: str) -> str:
+    number = 0
+    while f"{stem}_{number}" in graph.ops or f"{stem}_{number}" in added:
+        number += 1
+    return f"{stem}_{number}"
+
+
+def _insert(graph: Graph, added: Mapping[str, Op]) -> None:
+    """Adds operators and brings all into an order in which inputs come first."""
+    waiting: Dict[str, Op] = {**graph.ops, **added}
+    ops: Dict[str, Op] = {}
+    for start in waiting:
+        stack = [start]
+        while stack:
+            op = waiting[stack[-1]]
+            missing = [name for name in op.input_names if name not in ops]
+            if missing:
+                stack.append(missing[0])
+            else:
+                ops[op.name] = op
+                stack.pop()
+    graph.ops = ops
+
+
+def _sort_for_file(graph: Graph, heads: Sequence[str]) -> None:
+    """Brings operators into the order of genuine files.
+
+    It is the reverse of the order in which a depth-first search along the readers, started at
+    each head in turn, is done with them.
+    """
+    readers = {name: [op.name for op in ops] for name, ops in graph.consumers().items()}
+    done: List[str] = []
+    seen: Set[str] = set()
+    for head in [name for name in heads if name in graph.ops]:
+        if head in seen:
+            continue
+        seen.add(head)
+        stack = [(head, iter(readers[head]))]
+        while stack:
+            name, rest = stack[-1]
+            following = next((reader for reader in rest if reader not in seen), None)
+            if following is None:
+                done.append(name)
+                stack.pop()
+            else:
+                seen.add(following)
+                stack.append((following, iter(readers[following])))
+    graph.ops = {name: graph.ops[name] for name in reversed(done)}
+
+
+def _start(graph: Graph, names: Sequence[str], place: Mapping[str, int]) -> Tuple[int, int]:
+    """Where a subgraph stands among the root's children: inputs first, then by first work."""
+    if graph.ops[names[0]].get("device") == "USER":
+        return 0, -place[names[0]]
+    return 1, min(place[name] for name in names if graph.ops[name].type not in _CONSTANTS)
+
+
+def _leaf_subgraph(
+    graph: Graph, names: Sequence[str], device: str, constants: Mapping[str, np.ndarray]
+) -> Subgraph:
+    """A USER or CPU subgraph; fixed constants on the CPU keep their bytes beside them."""
+    for name in names:
+        if graph.ops[name].type == "const-fix":
+            graph.ops[name].attrs["data"] = blob(constants[name].tobytes())
+    attrs: Dict[str, Attr] = {"device": string(device)}
+    if device == "CPU":
+        attrs["runner"] = map_string(_CPU_RUNNER)
+    return Subgraph(f"subgraph_{min(names)}", attrs, list(names))
+
+
+def _dpu_subgraph(
+    graph: Graph, names: Sequence[str], target: Target, constants: Mapping[str, np.ndarray]
+) -> Subgraph:
+    """A DPU subgraph: its layers, its memory, its parameters, and no instructions."""
+    plan = plan_memory(graph, names, constants)
+    own = [n for n in names if graph.ops[n].type not in ("upload", "download")]
+    layers = _layers(graph, names)
+    spaces = {f"REG_{space}": space for space in plan.sizes}
+    contexts = {
+        PARAMETERS: "CONST",
+        WORKSPACE: "WORKSPACE",
+        INPUTS: "INTERFACE",
+        OUTPUTS: "INTERFACE",
+    }
+    attrs: Dict[str, Attr] = {
+        "device": string("DPU"),
+        "dpu_name": string(target.dpu_name),
+        "dpu_fingerprint": uint64(target.fingerprint),
+        "debug_mode": string("function"),
+        "if_prefetch": boolean(False),
+        "runner": map_string(_DPU_RUNNER),
+        "mc_code": blob(b""),
+        "mc_code_preload": blob(b""),
+        "reg_id_to_size": map_int32({reg: plan.sizes[space] for reg, space in spaces.items()}),
+        "reg_id_to_context_type": map_string(
+            {reg: "CONST" if space == PARAMETERS else "DATA" for reg, space in spaces.items()}
+        ),
+        "reg_id_to_context_type_v2": map_string(
+            {reg: contexts[space] for reg, space in spaces.items()}
+        ),
+        "reg_id_to_hw_segment": map_string(
+            {reg: "W0" if space == PARAMETERS else "D0" for reg, space in spaces.items()}
+        ),
+        "reg_id_to_parameter_value": map_bytes({f"REG_{PARAMETERS}": plan.parameters}),
+        "children_topological_sort": strings(
+            layer.name
+            for layer in layers
+            if not {graph.ops[n].type for n in layer.ops} & {"upload", "download"}
+        ),
+    }
+    return Subgraph(f"subgraph_{min(own)}", attrs, children=layers)
+
+
+def _layers(graph: Graph, names: Sequence[str]) -> List[Subgraph]:
+    """The grandchildren: one per border or layer, a layer with its constants and fused pooling."""
+    consumers = graph.consumers()
+    inside = set(names)
+    layers: Dict[str, Subgraph] = {}
+    for name in _by_inputs(graph, names):
+        op = graph.ops[name]
+        if op.type == "const-fix":
+            continue
+        source = op.inputs["input"][0]
+        if source in layers and fused_pooling(graph, consumers, graph.ops[source]):
+            layers[source].ops.append(name)
+            continue
+        constants = [n for n in op.input_names if n in inside and graph.ops[n].type == "const-fix"]
+        attrs: Dict[str, Attr] = {}
+        if op.type == "upload" or op.type in _VIEWS:
+            attrs["skip_code_gen"] = boolean(True)
+        elif op.type != "download":
+            attrs["mc_code"] = blob(b"")
+            attrs["mc_code_preload"] = blob(b"")
+        ops = sorted(constants, key=list(names).index)
+        layers[name] = Subgraph(f"subgraph_{name}", attrs, [*ops, name])
+    return list(layers.values())
+
+
+def _by_inputs(graph: Graph, names: Iterable[str]) -> List[str]:
+    """Operators so that each comes right after what it needs, from the last ones in file order."""
+    inside = list(names)
+    members = set(inside)
+    read = {n for name in inside for n in graph.ops[name].input_names}
+    done: Dict[str, None] = {}
+    for tail in [name for name in inside if name not in read]:
+        stack = [tail]
+        while stack:
+            missing = [
+                n for n in graph.ops[stack[-1]].input_names if n in members and n not in done
+            ]
+            if missing:
+                stack.append(missing[0])
+            else:
+                done.setdefault(stack.pop())
+    return list(done)
