@@ -43,8 +43,8 @@ def read_mask(path: Path) -> np.ndarray:
     """Decodes a mask.
 
     Values over half of the brightest count as manipulated, so masks of 0 and 255 and masks of
-    0 and 1 both read as they are meant. GIF goes through PyAV, because OpenCV reads it only in
-    late releases.
+    0 and 1 both read as they are meant. GIF goes through PyAV where it is installed, because
+    OpenCV reads it only in late releases.
 
     Returns:
         uint8 ``[H, W]``, 0 or 1.
@@ -69,8 +69,10 @@ def fit_mask(mask: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
 
 
 def _decode_gif(path: Path) -> np.ndarray:
-    import av
-
+    try:
+        import av
+    except ImportError:  # Python 3.7 has no PyAV; OpenCV reads GIF from 4.11 on
+        return read_image(path)
     try:
         with av.open(str(path)) as container:
             for frame in container.decode(video=0):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from pathlib import Path
+from typing import Tuple
 
 import numpy as np
 import pytest
@@ -62,9 +64,19 @@ def test_batches_hold_what_the_files_hold(folder: Path) -> None:
     assert floats[4, 2, 7, 9] == np.float32(second.images[4, 7, 9, 2]) / np.float32(255)
 
 
+@pytest.fixture(params=["PyAV", "OpenCV"])
+def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads GIF by PyAV, and as where there is none."""
+    if request.param == "PyAV":
+        pytest.importorskip("av")
+    else:
+        monkeypatch.setitem(sys.modules, "av", None)
+
+
+@pytest.mark.usefixtures("decoder")
 @pytest.mark.parametrize("bright", [255, 1])
 @pytest.mark.parametrize("shape", [(64, 64), (37, 53)])
-def test_gif_masks_are_exact(tmp_path: Path, shape: tuple, bright: int) -> None:  # type: ignore[type-arg]
+def test_gif_masks_are_exact(tmp_path: Path, shape: Tuple[int, int], bright: int) -> None:
     mask = np.random.RandomState(1).randint(0, 2, shape).astype(np.uint8)
     (tmp_path / "m.gif").write_bytes(gif_bytes(mask, bright))
     read = read_mask(tmp_path / "m.gif")
@@ -72,6 +84,7 @@ def test_gif_masks_are_exact(tmp_path: Path, shape: tuple, bright: int) -> None:
     np.testing.assert_array_equal(read, mask)
 
 
+@pytest.mark.usefixtures("decoder")
 def test_an_empty_gif_mask_is_all_zero(tmp_path: Path) -> None:
     (tmp_path / "m.gif").write_bytes(gif_bytes(np.zeros((16, 16), np.uint8)))
     assert not read_mask(tmp_path / "m.gif").any()
