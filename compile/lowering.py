@@ -32,14 +32,14 @@ class Lowered:
         constants: int8 values of every ``const-fix``, by operator name.
         outputs: names of the operators whose tensors are the model's outputs, in order.
         return_ops: the outputs' names as the quantizer gave them, in the same order.
-        heads: operators without inputs (inputs and constants) in the order of the quantized file.
+        ranks: place in the quantized file of the operator that each one comes from.
     """
 
     graph: Graph
     constants: Dict[str, np.ndarray] = field(default_factory=dict)
     outputs: List[str] = field(default_factory=list)
     return_ops: List[str] = field(default_factory=list)
-    heads: List[str] = field(default_factory=list)
+    ranks: Dict[str, int] = field(default_factory=dict)
 
 
 def lower(source: Graph, target: Target) -> Lowered:
@@ -94,7 +94,7 @@ class _Lowering:
         self.values: Dict[str, _Value] = {}
         self.constants: Dict[str, np.ndarray] = {}
         self.origin: Dict[str, str] = {}
-        """New constant to the source's."""
+        """New operator to the source's that computes the same, where the names differ."""
         self.outputs: List[str] = []
 
     def run(self) -> Lowered:
@@ -105,17 +105,13 @@ class _Lowering:
                 self.values[op.name] = self.keep(op)
         self.outputs = [self.float_output(name) for name in self.return_ops]
         self.drop_unused()
-        return Lowered(self.graph, self.constants, self.outputs, self.return_ops, self.heads())
+        return Lowered(self.graph, self.constants, self.outputs, self.return_ops, self.ranks())
 
-    def heads(self) -> List[str]:
-        """Operators without inputs: what was kept as it was, then what was made, in file order."""
+    def ranks(self) -> Dict[str, int]:
+        """Place in the quantized file of what each operator comes from, borders not included."""
         place = {name: index for index, name in enumerate(self.source.ops)}
-
-        def rank(op: Op) -> Tuple[bool, int]:
-            return op.type.endswith("-fix"), place[self.origin.get(op.name, op.name)]
-
-        heads = [op for op in self.graph.ops.values() if not op.input_names]
-        return [op.name for op in sorted(heads, key=rank)]
+        origins = {name: self.origin.get(name, name) for name in self.graph.ops}
+        return {name: place[origin] for name, origin in origins.items() if origin in place}
 
     def find_outputs(self) -> List[str]:
         """What ``return_ops`` says, or else the operators nobody reads, in file order."""
@@ -198,6 +194,7 @@ class _Lowering:
         inputs = {"input": (source,), **self.parameters(head, kernel, given)}
         fix_point = fix.get("fix_point")
         moved = f"{fix.name}(MoveReshape)"
+        self.origin[f"{head.name}(TransferMatMulToConv2d)"] = head.name
         dense = self.add(
             Op(
                 f"{head.name}(TransferMatMulToConv2d)",

@@ -73,7 +73,7 @@ def partition(lowered: Lowered, target: Target, log: Log) -> Graph:
                 )
     _copy_unplaceable_operands(graph, groups)
     _add_borders(graph, groups)
-    _sort_for_file(graph, lowered.heads)
+    _sort_for_file(graph, lowered.ranks)
     place = {name: index for index, name in enumerate(graph.ops)}
     members: Dict[int, List[str]] = {}
     for name in graph.ops:
@@ -252,20 +252,27 @@ def _insert(graph: Graph, added: Mapping[str, Op]) -> None:
     graph.ops = ops
 
 
-def _sort_for_file(graph: Graph, heads: Sequence[str]) -> None:
+def _sort_for_file(graph: Graph, ranks: Mapping[str, int]) -> None:
     """Brings operators into the order of genuine files.
 
-    It is the reverse of the order in which a depth-first search along the readers, started at
-    each head in turn, is done with them.
+    It is the reverse of the order in which a depth-first search along the readers is done with
+    them. The search starts at each operator without inputs in turn, those kept as they were
+    first; these and the readers are taken in the order of the quantized file.
     """
-    readers = {name: [op.name for op in ops] for name, ops in graph.consumers().items()}
+
+    def rank(name: str) -> int:
+        return ranks.get(name, len(ranks) + len(graph.ops))
+
+    readers = {
+        name: sorted((op.name for op in ops), key=rank) for name, ops in graph.consumers().items()
+    }
+    heads = [op for op in graph.ops.values() if not op.input_names]
+    heads.sort(key=lambda op: (op.type.endswith("-fix"), rank(op.name)))
     done: List[str] = []
     seen: Set[str] = set()
-    for head in [name for name in heads if name in graph.ops]:
-        if head in seen:
-            continue
-        seen.add(head)
-        stack = [(head, iter(readers[head]))]
+    for head in heads:
+        seen.add(head.name)
+        stack = [(head.name, iter(readers[head.name]))]
         while stack:
             name, rest = stack[-1]
             following = next((reader for reader in rest if reader not in seen), None)
