@@ -7,6 +7,7 @@ without calibration.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -221,7 +222,7 @@ def _weights(
     """Random int8 weights and a shift that keeps their sums near the range of the input."""
     weights = np.clip(np.round(random.normal(0.0, 32.0, shape)), -128, 127).astype(np.int8)
     count = terms or int(np.prod(shape[1:]))
-    return weights, int(round(np.log2(32.0 * np.sqrt(count / 2))))
+    return weights, round(math.log2(32.0 * math.sqrt(count / 2)))
 
 
 def _attr(value: Any) -> Attr:
