@@ -64,6 +64,7 @@ reshape-fix | input:xint | shape:int32s
 flatten | input:float | start_axis:int32 end_axis:int32
 squeeze | input:float | axis:int32s=
 transpose | input:float | order:int32s
+stack | input+:float | axis:int32
 strided_slice | input:float | begin:int32s end:int32s strides:int32s
 pad | input:float | paddings:int32s mode:string constant_values:floats=
 pad-fix | input:xint | paddings:int32s mode:string constant_values:bytes=
@@ -87,6 +88,19 @@ _SHORT = {
     "$MOMENTS": "gamma:float beta:float moving_mean:float moving_var:float",
     "$RESIZE": "align_corners:bool=false half_pixel_centers:bool=false",
 }
+
+# Built-in types whose definitions no network of ours needs; named only to tell them from custom
+# operators.
+_OTHERS = """
+cast celu conv1d conv3d conv3d-fix correlation1d_elemwise correlation1d_elemwise-fix
+correlation2d_elemwise correlation2d_elemwise-fix cost_volume cost_volume-fix depthwise-conv3d
+depthwise-conv3d-fix depthwise-fix div exp groupnorm gstiling hard-sigmoid-fix hard-softmax
+hard-tanh identity instancenorm l2_normalize max maxpool1d min mish neg pixel-shuffle
+pixel-shuffle-fix placeholder priorbox random_standard_normal reduction_max reduction_max-fix
+reduction_product reduction_sum reorg reorg-fix scale selu shape strided_slice-fix swish
+threshold tile-fix transposed-conv3d transposed-conv3d-fix transposed-depthwise-conv3d
+transposed-depthwise-conv3d-fix
+"""
 
 _OCCURRENCE = {"": 0, "?": 1, "+": 3}
 
@@ -132,6 +146,11 @@ def definitions() -> Dict[str, Definition]:
         table = table.replace(short, text)
     parsed = [_definition(line) for line in table.strip().splitlines()]
     return {definition.type: definition for definition in parsed}
+
+
+def is_built_in(op_type: str) -> bool:
+    """Whether the vendor's library knows ``op_type`` itself; if not, it is a custom operator."""
+    return op_type in definitions() or op_type in _OTHERS.split()
 
 
 def missing_attributes(op: Op) -> List[str]:
