@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 @click.command(
     "inspect",
-    short_help="Show what is inside an xmodel.",
     epilog="""\b
 Examples:
   deepfake-fpga inspect YNET.xmodel                  target, subgraphs, what is on the CPU
