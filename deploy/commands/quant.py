@@ -1,0 +1,171 @@
+"""The command ``quant``: calibrate a checkpoint, then test and export the quantized model."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional
+
+import click
+
+from ...errors import UsageError
+
+if TYPE_CHECKING:
+    from ...quantize.evaluation import Evaluation
+    from ..build_folder import Manifest
+    from ..quantization import QuantRequest
+
+
+@click.command(
+    "quant",
+    epilog="""\b
+Examples:
+  deepfake-fpga quant --mode calib --checkpoint weights.pth --data faces
+  deepfake-fpga quant --mode test --data faces
+  deepfake-fpga quant --mode calib --data faces --subset 200 -b 16 -d build
+
+The data folder has crops/<video>_<n>.png, masks/<video>_<n>.gif and metadata.json;
+calibration also takes any folder of pictures.""",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["calib", "test"]),
+    required=True,
+    help="calib finds the fix points; test measures and writes UYNet_int.xmodel.",
+)
+@click.option(
+    "-b",
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Pictures at a time.",
+)
+@click.option(
+    "-d",
+    "--build-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("build"),
+    show_default=True,
+    help="Folder with float_model/, quant_model/ and compiled/.",
+)
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    help="Float weights (.pth, .pt, .safetensors). "
+    "Default: the one in float_model/, else the shipped one.",
+)
+@click.option("--data", type=click.Path(path_type=Path), help="Folder of pictures.")
+@click.option("--subset", type=click.IntRange(min=1), help="Use at most so many pictures.")
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", "vitis", "sim"]),
+    default="auto",
+    show_default=True,
+    help="Whose quantizer.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest to standard output.")
+@click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
+def command(
+    mode: str,
+    batch_size: int,
+    build_dir: Path,
+    checkpoint: Optional[Path],
+    data: Optional[Path],
+    subset: Optional[int],
+    backend: str,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Quantize a trained checkpoint to power-of-two INT8.
+
+    First --mode calib, then --mode test, as with the vendor's tool.
+    """
+    if data is None:
+        raise UsageError(
+            f"quant --mode {mode} needs pictures",
+            "no --data was given",
+            f"type: deepfake-fpga quant --mode {mode} --data DIR",
+        )
+    from ..build_folder import BuildFolder
+    from ..progress import show_progress
+    from ..quantization import QuantRequest, calibrate, measure, silent
+
+    request = QuantRequest(BuildFolder(build_dir), data, checkpoint, subset, batch_size, backend)
+    say = _nothing if quiet else _say
+    progress = silent if quiet else show_progress
+    if mode == "calib":
+        manifest = calibrate(request, say, progress)
+        text, warnings = calibration_text(manifest, request), manifest.warnings
+    else:
+        manifest, evaluation = measure(request, say, progress)
+        text, warnings = evaluation_text(evaluation, request), manifest.results["test_warnings"]
+    for warning in warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    if as_json:
+        click.echo(json.dumps(manifest.to_json(), indent=2, ensure_ascii=False))
+    elif not quiet:
+        click.echo(text)
+
+
+def calibration_text(manifest: Manifest, request: QuantRequest) -> str:
+    """What a calibration did and what to type next."""
+    names = ", ".join(record.path for record in manifest.made)
+    return (
+        f"Calibrated on {manifest.results['images']} images.\n"
+        f"{request.build.quant_model}: {names}, manifest.json\n"
+        f"Next: {_command('test', request)}"
+    )
+
+
+def evaluation_text(evaluation: Evaluation, request: QuantRequest) -> str:
+    """The float and the quantized model side by side, and what to type next."""
+    lines = [f"{'':<20}{'float':>10}{'INT8':>10}{'change':>10}"]
+    ours, theirs = evaluation.float_scores, evaluation.quantized_scores
+    if ours is not None and theirs is not None:
+        lines += [
+            _row("mask Dice", ours.dice, theirs.dice, f"{evaluation.masked} masks"),
+            _row("mask IoU", ours.iou, theirs.iou, ""),
+            _row("verdict accuracy", ours.accuracy, theirs.accuracy, f"{ours.images} labels"),
+            _row("verdict AUC", ours.auc, theirs.auc, ""),
+        ]
+    else:
+        lines = [f"No Dice or accuracy: {evaluation.why_no_scores}."]
+    alike = evaluation.agreement
+    lines += [
+        f"Agreement on {alike.images} images: {alike.verdict_flips} verdicts differ, "
+        f"{100 * alike.mask_pixels:.2f} % of mask pixels are equal,",
+        f"the fake probability moves by {alike.mean_difference:.4f} on average, "
+        f"{alike.max_difference:.4f} at most.",
+    ]
+    if alike.flipped:
+        lines.append(f"Verdict differs on: {', '.join(alike.flipped)}")
+    lines += [
+        f"{request.build.quant_model}: UYNet_int.xmodel, evaluation.json, manifest.json",
+        f"Next: deepfake-fpga compile{_build_option(request)}",
+    ]
+    return "\n".join(lines)
+
+
+def _row(title: str, ours: float, theirs: float, over: str) -> str:
+    cells = [f"{title:<20}"]
+    for value, sign in ((ours, ""), (theirs, ""), (theirs - ours, "+")):
+        cells.append(f"{'-':>10}" if math.isnan(value) else f"{value:>{sign}10.4f}")
+    return "".join(cells) + (f"   {over}" if over else "")
+
+
+def _command(mode: str, request: QuantRequest) -> str:
+    return f"deepfake-fpga quant --mode {mode} --data {request.data}{_build_option(request)}"
+
+
+def _build_option(request: QuantRequest) -> str:
+    return "" if request.build.path == Path("build") else f" -d {request.build.path}"
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _nothing(text: str) -> None:
+    pass

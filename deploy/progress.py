@@ -1,0 +1,25 @@
+"""How far a stage is: one bar with the time left, on standard error, only for a person watching."""
+
+from __future__ import annotations
+
+import sys
+from typing import Callable
+
+
+def show_progress(title: str, total: int) -> Callable[[int], None]:
+    """Opens a bar for ``total`` things and returns what to tell how many more are done.
+
+    The bar closes by itself at the total. Nothing is drawn where standard error is no terminal.
+    """
+    if not sys.stderr.isatty():
+        return lambda done: None
+    from tqdm import tqdm
+
+    bar = tqdm(total=total, desc=title, unit="image", dynamic_ncols=True)
+
+    def advance(done: int) -> None:
+        bar.update(done)
+        if bar.n >= total:
+            bar.close()
+
+    return advance

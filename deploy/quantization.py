@@ -1,0 +1,383 @@
+"""The quantize stage on a build folder: calibrate, then measure; what each takes and leaves.
+
+``calibrate`` copies the checkpoint to ``float_model/`` and writes the calibration to
+``quant_model/``; ``measure`` reads both back and writes scores and ``UYNet_int.xmodel`` there.
+Files are made in a temporary folder and moved when all are done, the manifest last.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+
+from ..errors import DataError, MismatchError, MissingError, OrderError
+from ..files import publish, sha256, workspace, write_json
+from .build_folder import (
+    MANIFEST,
+    BuildFolder,
+    FileRecord,
+    Manifest,
+    changed_files,
+    now,
+    read_manifest,
+    write_manifest,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..quantize.checkpoint import Checkpoint
+    from ..quantize.dataset import Dataset
+    from ..quantize.evaluation import Evaluation
+
+DEMO_CHECKPOINT = Path(__file__).resolve().parent / "data" / "uynet_demo.safetensors"
+"""The checkpoint that ships with the package; it exercises the pipeline on synthetic faces."""
+
+FEWEST_IMAGES = 8
+EVALUATION = "evaluation.json"
+CALIB_COMMAND = "deepfake-fpga quant --mode calib --data DIR"
+_SEED = 0
+
+Say = Callable[[str], None]
+Progress = Callable[[str, int], Callable[[int], None]]
+"""``(title, total)`` to a function that is told how many more are done."""
+
+
+def silent(title: str, total: int) -> Callable[[int], None]:
+    """A ``Progress`` that shows nothing."""
+    return lambda done: None
+
+
+@dataclass(frozen=True)
+class QuantRequest:
+    """What both modes of the stage are asked for.
+
+    Attributes:
+        build: the build folder.
+        data: folder of pictures, see ``quantize.dataset``.
+        checkpoint: float weights; ``None`` takes the one in ``float_model/``, else the shipped.
+        subset: use at most so many pictures; ``None`` uses all.
+        batch_size: pictures at a time; calibration takes one vote per batch.
+        backend: ``auto``, ``vitis`` or ``sim``.
+    """
+
+    build: BuildFolder
+    data: Path
+    checkpoint: Optional[Path] = None
+    subset: Optional[int] = None
+    batch_size: int = 8
+    backend: str = "auto"
+
+
+def calibrate(
+    request: QuantRequest, say: Say = lambda text: None, progress: Progress = silent
+) -> Manifest:
+    """Finds the fix points on calibration pictures.
+
+    Leaves ``float_model/<checkpoint>`` and ``quant_model/`` with ``quant_info.json``,
+    ``bias_corr.pth`` and ``manifest.json``. An earlier test's files in ``quant_model/`` no longer
+    hold and are removed.
+
+    Raises:
+        ToolkitError: see ``load_checkpoint``, ``read_dataset`` and ``QuantizeBackend``; fewer
+            than eight usable pictures are a ``DataError``. Then the build folder is unchanged.
+    """
+    from ..quantize.backend import CALIBRATION_FILES, XMODEL, select_backend
+    from ..quantize.checkpoint import load_checkpoint
+
+    started = now()
+    backend, reason = select_backend(request.backend)
+    say(f"backend {backend.name}: {reason}")
+    path, why = _float_checkpoint(request)
+    say(f"checkpoint {path} ({why})")
+    checkpoint = load_checkpoint(path)
+    _say_notes(checkpoint, say)
+    dataset = _dataset(request, say)
+    with workspace(request.build.path) as work:
+        calibration = work / "quant_model"
+        calibration.mkdir()
+        batches = _batches(dataset, request, checkpoint)
+        done = progress("calibrate", len(dataset))
+        summary = backend.calibrate(
+            checkpoint.model, _example(checkpoint), batches, calibration, done
+        )
+        warnings = [*summary.warnings, *_data_warnings(dataset)]
+        made = [FileRecord.of(calibration / name, name) for name in CALIBRATION_FILES]
+        manifest = Manifest(
+            stage="calib",
+            backend=backend.name,
+            backend_reason=reason,
+            model=checkpoint.describe(),
+            preprocessing=checkpoint.preprocessing,
+            taken=(FileRecord.of(path),),
+            made=made,
+            options=_options(request),
+            results={
+                "images": summary.images,
+                "adjustments": list(summary.adjustments),
+                "saturation": {k: round(v, 8) for k, v in summary.saturation.items()},
+            },
+            warnings=warnings,
+            started=started,
+            finished=now(),
+        )
+        write_manifest(calibration, manifest)
+        _keep_checkpoint(request.build, checkpoint, manifest, work)
+        target = request.build.quant_model
+        for name in (MANIFEST, XMODEL, EVALUATION):  # a stop from here on leaves no false claim
+            _remove(target / name)
+        publish(calibration, target)
+    return manifest
+
+
+def measure(
+    request: QuantRequest, say: Say = lambda text: None, progress: Progress = silent
+) -> Tuple[Manifest, Evaluation]:
+    """Measures the calibrated model beside the float model and writes the quantized model.
+
+    Leaves ``UYNet_int.xmodel``, ``evaluation.json`` and the renewed ``manifest.json`` in
+    ``quant_model/``.
+
+    Raises:
+        OrderError: nothing was calibrated.
+        MismatchError: the calibration, or the checkpoint, is not the one that was calibrated.
+        ToolkitError: see ``read_dataset`` and ``evaluate``. Then the build folder is unchanged.
+    """
+    from ..quantize.backend import XMODEL, select_backend
+    from ..quantize.checkpoint import load_checkpoint
+    from ..quantize.evaluation import evaluate
+
+    started = now()
+    folder = request.build.quant_model
+    calibration = read_manifest(folder, made_by=CALIB_COMMAND)
+    _check_calibration(folder, calibration)
+    backend, reason = select_backend(request.backend)
+    say(f"backend {backend.name}: {reason}")
+    path = _calibrated_checkpoint(request, calibration)
+    say(f"checkpoint {path} (the one that was calibrated)")
+    checkpoint = load_checkpoint(path)
+    dataset = _dataset(request, say)
+    quantized = backend.load(checkpoint.model, _example(checkpoint), folder)
+    done = progress("test", len(dataset))
+    evaluation = evaluate(
+        checkpoint.model,
+        quantized,
+        dataset,
+        request.batch_size,
+        checkpoint.preprocessing,
+        done,
+    )
+    with workspace(request.build.path) as work:
+        quantized.export_xmodel(work / XMODEL)
+        write_json(work / EVALUATION, evaluation.to_json())
+        kept = [r for r in calibration.made if r.path not in (XMODEL, EVALUATION)]
+        made = [*kept, *(FileRecord.of(work / name, name) for name in (XMODEL, EVALUATION))]
+        manifest = replace(
+            calibration,
+            stage="test",
+            backend=backend.name,
+            backend_reason=reason,
+            made=made,
+            options={**calibration.options, "test": _options(request)},
+            outputs=output_tensors(work / XMODEL),
+            results={
+                **calibration.results,
+                "test": evaluation.to_json(),
+                "test_warnings": _data_warnings(dataset),
+            },
+            started=started,
+            finished=now(),
+        )
+        write_manifest(work, manifest)
+        _remove(folder / MANIFEST)
+        publish(work, folder)
+    return manifest, evaluation
+
+
+def output_tensors(path: Path) -> Dict[str, str]:
+    """The tensors of a quantized U-YNet's outputs by meaning, told apart by their shapes.
+
+    Returns:
+        ``{"mask": name, "classifier": name}``.
+
+    Raises:
+        MismatchError: the model does not have one output of each kind.
+    """
+    from ..compile.xir.xmodel import read_xmodel
+
+    tails = {op.tensor.name: len(op.tensor.dims) for op in read_xmodel(path).tail_ops()}
+    masks = [name for name, rank in tails.items() if rank == 4]
+    classifiers = [name for name, rank in tails.items() if rank == 2]
+    if len(masks) != 1 or len(classifiers) != 1:
+        raise MismatchError(f"{path.name} has not one mask and one classifier output", str(tails))
+    return {"mask": masks[0], "classifier": classifiers[0]}
+
+
+def _example(checkpoint: Checkpoint) -> Tensor:
+    """One picture of the shape the network takes."""
+    import torch
+
+    size = (checkpoint.preprocessing.height, checkpoint.preprocessing.width)
+    return torch.zeros(1, checkpoint.model.n_channels, *size)
+
+
+def _batches(dataset: Dataset, request: QuantRequest, checkpoint: Checkpoint) -> Iterator[Tensor]:
+    """The calibration pictures; fewer than ``FEWEST_IMAGES`` are an error as soon as that is known.
+
+    Raises:
+        DataError: too few.
+    """
+    import torch
+
+    if len(dataset) < FEWEST_IMAGES:
+        raise _too_few(len(dataset), request, dataset)
+    images = 0
+    for batch in dataset.batches(request.batch_size, checkpoint.preprocessing, masks=False):
+        images += len(batch.items)
+        yield torch.from_numpy(batch.floats)
+    if images < FEWEST_IMAGES:
+        raise _too_few(images, request, dataset)
+
+
+def _float_checkpoint(request: QuantRequest) -> Tuple[Path, str]:
+    if request.checkpoint is not None:
+        return request.checkpoint, "asked for"
+    found = request.build.checkpoint()
+    if found is not None:
+        return found, "the one in the build folder"
+    if not DEMO_CHECKPOINT.is_file():
+        raise MissingError(
+            "There is no checkpoint to quantize",
+            f"none in {request.build.float_model}, none shipped at {DEMO_CHECKPOINT}",
+            "name one with --checkpoint",
+        )
+    return DEMO_CHECKPOINT, "the shipped one, trained on synthetic faces, no detector for the wild"
+
+
+def _calibrated_checkpoint(request: QuantRequest, calibration: Manifest) -> Path:
+    kept = request.build.float_model / str(calibration.model.get("file", ""))
+    path = request.checkpoint or kept
+    if not path.is_file():
+        raise OrderError(
+            f"The calibrated checkpoint {path} is not there", "", f"type first: {CALIB_COMMAND}"
+        )
+    wanted = calibration.model.get("sha256")
+    found = sha256(path)
+    if found != wanted:
+        raise MismatchError(
+            f"The calibration in {request.build.quant_model} is of another model than {path}",
+            f"SHA-256 {found[:12]} here, {str(wanted)[:12]} calibrated",
+            f"calibrate this one: {CALIB_COMMAND} --checkpoint {path}",
+        )
+    return path
+
+
+def _check_calibration(folder: Path, calibration: Manifest) -> None:
+    from ..quantize.backend import CALIBRATION_FILES
+
+    changed = [name for name in changed_files(folder, calibration) if name in CALIBRATION_FILES]
+    missing = [name for name in CALIBRATION_FILES if not (folder / name).is_file()]
+    if missing:
+        raise OrderError(
+            f"The calibration in {folder} is incomplete",
+            f"missing {', '.join(missing)}",
+            f"type first: {CALIB_COMMAND}",
+        )
+    if changed:
+        raise MismatchError(
+            f"The calibration in {folder} is not the one its manifest describes",
+            f"changed since: {', '.join(changed)}",
+            f"calibrate again: {CALIB_COMMAND}",
+        )
+
+
+def _dataset(request: QuantRequest, say: Say) -> Dataset:
+    from ..quantize.dataset import read_dataset
+
+    whole = read_dataset(request.data)
+    dataset = whole if request.subset is None else whole.subset(request.subset, _SEED)
+    labels = Counter(item.label or "without label" for item in dataset.items)
+    counts = ", ".join(f"{count} {label}" for label, count in sorted(labels.items()))
+    say(f"data {request.data}: {len(dataset)} of {len(whole)} images ({counts})")
+    return dataset
+
+
+def _too_few(count: int, request: QuantRequest, dataset: Dataset) -> DataError:
+    seen = f"{count} usable in {request.data}"
+    if request.subset is not None:
+        seen += f", --subset {request.subset}"
+    if dataset.problems:
+        seen += f", {len(dataset.problems)} unusable, the first {dataset.problems[0].path.name}"
+    return DataError(
+        f"Calibration needs at least {FEWEST_IMAGES} images",
+        seen,
+        "give more pictures like those the model will see; 100 to 1000 are usual",
+    )
+
+
+def _data_warnings(dataset: Dataset) -> List[str]:
+    return [problem_summary(dataset)] if dataset.problems else []
+
+
+def problem_summary(dataset: Dataset, shown: int = 3) -> str:
+    """The defects of a data set in one line: counts, and the first few by name."""
+    counts = ", ".join(f"{count} {kind}" for kind, count in dataset.problem_counts.items())
+    names = ", ".join(problem.path.name for problem in dataset.problems[:shown])
+    more = ", ..." if len(dataset.problems) > shown else ""
+    return f"{counts} ({names}{more})"
+
+
+def _options(request: QuantRequest) -> Dict[str, object]:
+    return {
+        "data": str(request.data),
+        "subset": request.subset,
+        "batch_size": request.batch_size,
+        "backend": request.backend,
+    }
+
+
+def _say_notes(checkpoint: Checkpoint, say: Say) -> None:
+    variant = "bilinear" if checkpoint.bilinear else "transposed-convolution"
+    say(f"U-YNet of width {checkpoint.width}, {variant}")
+    for note in checkpoint.notes:
+        say(f"note: {note}")
+
+
+def _keep_checkpoint(
+    build: BuildFolder, checkpoint: Checkpoint, calibration: Manifest, work: Path
+) -> None:
+    """Copies the checkpoint to ``float_model/``, replacing one that an earlier call put there."""
+    target = build.float_model / checkpoint.path.name
+    folder = work / "float_model"
+    folder.mkdir()
+    inside = target.is_file() and sha256(target) == checkpoint.sha256
+    if not inside:
+        shutil.copyfile(str(checkpoint.path), str(folder / target.name))
+    write_manifest(
+        folder,
+        replace(
+            calibration,
+            stage="float",
+            made=() if inside else (FileRecord.of(folder / target.name, target.name),),
+            results={},
+            warnings=(),
+        ),
+    )
+    for name in _copied_earlier(build.float_model):
+        if name != target.name:
+            _remove(build.float_model / name)
+    publish(folder, build.float_model)
+
+
+def _copied_earlier(folder: Path) -> Sequence[str]:
+    if not (folder / MANIFEST).is_file():
+        return ()
+    return [record.path for record in read_manifest(folder).made]
+
+
+def _remove(path: Path) -> None:
+    if path.is_file():
+        path.unlink()

@@ -1,0 +1,161 @@
+"""Who quantizes: the vendor's quantizer or ours, behind one small interface.
+
+Both leave the same files (``quant_info.json``, ``bias_corr.pth``, ``UYNet_int.xmodel``), so a
+stage done with one can be followed by a stage done with the other.
+"""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable, Iterable, Mapping, Sequence, Tuple
+
+from ..board.vendor import find_package
+from ..errors import UnsupportedError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from .quantized import QuantizedModel
+
+BACKENDS = ("auto", "vitis", "sim")
+CALIBRATION_FILES = ("quant_info.json", "bias_corr.pth")
+XMODEL = "UYNet_int.xmodel"
+
+
+@dataclass(frozen=True)
+class CalibrationSummary:
+    """What a calibration found, for people and manifests.
+
+    Attributes:
+        images: pictures seen.
+        warnings: what a person should know.
+        adjustments: fix points changed to suit the DPU's shifters, in words.
+        saturation: tensor name to the share of its values that were clipped; only those over 0.
+    """
+
+    images: int
+    warnings: Sequence[str] = ()
+    adjustments: Sequence[str] = ()
+    saturation: Mapping[str, float] = field(default_factory=dict)
+
+
+class Quantized(abc.ABC):
+    """A network with the fix points of a calibration."""
+
+    @abc.abstractmethod
+    def __call__(self, pictures: Tensor) -> Tuple[Tensor, Tensor]:
+        """Runs on float pictures; returns what the float network returns, on the grid."""
+
+    @abc.abstractmethod
+    def export_xmodel(self, path: Path) -> None:
+        """Writes the quantized model in the vendor's format."""
+
+
+class QuantizeBackend(abc.ABC):
+    """One implementation of the stage.
+
+    Attributes:
+        name: ``sim`` or ``vitis``.
+    """
+
+    name: str
+
+    @abc.abstractmethod
+    def calibrate(
+        self,
+        model: nn.Module,
+        example: Tensor,
+        batches: Iterable[Tensor],
+        folder: Path,
+        on_images: Callable[[int], None],
+    ) -> CalibrationSummary:
+        """Calibrates and leaves ``CALIBRATION_FILES`` in ``folder``.
+
+        Args:
+            model: float network in eval mode; left as it was.
+            example: a float batch; only its shape matters.
+            batches: float pictures ``[N, 3, H, W]``.
+            folder: exists and is empty.
+            on_images: called with the number of pictures of each batch done.
+
+        Raises:
+            DataError: a batch has values that are not numbers.
+            UnsupportedError: the network has an operator that cannot be quantized.
+        """
+
+    @abc.abstractmethod
+    def load(self, model: nn.Module, example: Tensor, folder: Path) -> Quantized:
+        """The network with the calibration in ``folder``.
+
+        Raises:
+            OrderError: the calibration is not there.
+            MismatchError: it is another network's.
+        """
+
+
+def select_backend(wanted: str) -> Tuple[QuantizeBackend, str]:
+    """The backend for ``--backend`` and why it was taken, one phrase.
+
+    Raises:
+        UnsupportedError: ``vitis`` is asked for; says what was found of it.
+        UsageError: the name is not one of ``BACKENDS``.
+    """
+    if wanted not in BACKENDS:
+        raise UsageError(f"There is no backend {wanted!r}", "", f"use one of {', '.join(BACKENDS)}")
+    if wanted == "sim":
+        return SimBackend(), "asked for"
+    vendor = find_package("pytorch_nndct")
+    if wanted == "vitis":
+        seen = f"pytorch_nndct: {vendor.state.value}, {vendor.evidence}"
+        raise UnsupportedError(
+            "This version cannot drive the vendor's quantizer (pytorch_nndct)",
+            seen,
+            "use --backend sim, which follows the same rules and writes the same files",
+        )
+    if vendor.usable:
+        return SimBackend(), f"pytorch_nndct is there ({vendor.path}) but not driven yet"
+    return SimBackend(), f"the vendor's pytorch_nndct is not here ({vendor.evidence})"
+
+
+class SimBackend(QuantizeBackend):
+    """Our own quantizer."""
+
+    name = "sim"
+
+    def calibrate(
+        self,
+        model: nn.Module,
+        example: Tensor,
+        batches: Iterable[Tensor],
+        folder: Path,
+        on_images: Callable[[int], None],
+    ) -> CalibrationSummary:
+        """See ``QuantizeBackend.calibrate``."""
+        from .quantizer import Quantizer
+
+        found = Quantizer(model, example).calibrate(
+            batches, on_batch=lambda number, images: on_images(images)
+        )
+        found.save(folder)
+        clipped = {name: share for name, share in found.saturation.items() if share > 0}
+        return CalibrationSummary(found.images, found.warnings, found.adjustments, clipped)
+
+    def load(self, model: nn.Module, example: Tensor, folder: Path) -> Quantized:
+        """See ``QuantizeBackend.load``."""
+        from .quantizer import Quantizer
+
+        return _SimQuantized(Quantizer(model, example).quantized(folder))
+
+
+class _SimQuantized(Quantized):
+    def __init__(self, model: QuantizedModel) -> None:
+        self._model = model
+
+    def __call__(self, pictures: Tensor) -> Tuple[Tensor, Tensor]:
+        mask, real = self._model(pictures)
+        return mask, real
+
+    def export_xmodel(self, path: Path) -> None:
+        self._model.export_xmodel(path)
