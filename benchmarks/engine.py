@@ -91,9 +91,11 @@ class PlainPiece(Piece):
     """The translation without what makes it exact."""
 
     def activated(self, value: str, op: Op, fo: int) -> str:
+        """Nothing after the rounding."""
         return value
 
     def output_scale(self, cut: int) -> float:
+        """The power of two itself."""
         return 2.0**cut
 
 

@@ -9,11 +9,11 @@ from typing import Dict, List, Mapping, Optional, Sequence, Set
 
 import numpy as np
 
+from ...compile.weights import constant_arrays
 from ...compile.xir.graph import Graph, Op, Subgraph
 from ...errors import UnsupportedError
 from .base import Batch, Device
 from .boundary import boundary_tensors
-from .constants import subgraph_constants
 from .operators import is_supported, run_operator
 from .worker import WorkerDevice
 
@@ -46,7 +46,7 @@ class ReferenceDevice(WorkerDevice):
         self.inputs, self.outputs = boundary_tensors(graph, subgraph, batch, taps)
         self._graph = graph
         self._ops = computed_ops(graph, subgraph)
-        self._constants = subgraph_constants(graph, subgraph) if constants is None else constants
+        self._constants = constant_arrays(graph) if constants is None else constants
         self._name_of = {op.tensor.name: op.name for op in graph.ops.values()}
         unknown = [op for op in self._ops if not is_supported(op.type)]
         if unknown:

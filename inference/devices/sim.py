@@ -13,11 +13,11 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
+from ...compile.weights import constant_arrays
 from ...compile.xir.graph import Graph, Op, Subgraph
 from ...errors import DeviceError, UnsupportedError
 from .base import Batch, Device
 from .boundary import boundary_tensors
-from .constants import subgraph_constants
 from .handmade import GraphBuilder
 from .onnx_graph import MAX_CUT, NotExactError, Piece
 from .operators import is_supported, run_operator
@@ -95,7 +95,7 @@ class SimDevice(WorkerDevice):
             signed_weights, reason = weight_form()
         else:
             reason = f"{'signed' if signed_weights else 'unsigned'} weights asked for"
-        constants = subgraph_constants(graph, subgraph)
+        constants = constant_arrays(graph)
         self._steps: List[Any] = []
         fallbacks: List[str] = []
         kept = {self._name_of[info.name] for info in self.outputs}
