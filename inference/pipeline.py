@@ -117,10 +117,10 @@ def run_pipeline(
     """
     meter = Meter() if meter is None else meter
     run = _Run(sources, session, sinks, threads, in_flight, threshold, meter, grace)
-    run.start()
     lengths = [source.length for source in sources]
     total = None if None in lengths else sum(length or 0 for length in lengths)
     try:
+        run.start()
         while not run.ended.wait(0.1) and not run.flow.expired(CLOSING):
             if progress is not None:
                 progress(meter.done, total)
@@ -214,19 +214,26 @@ class _Channel(Generic[T]):
         self._queue: queue.Queue[Any] = queue.Queue(max(1, capacity))
         self._flow = flow
         self._reader = reader
+        self._left = False
 
     def put(self, item: Any, stage: int) -> None:
         """Waits for room as long as ``stage`` should go on."""
         while True:
             self._flow.check(stage)
+            if self._left:
+                raise _StoppedError
             try:
                 self._queue.put(item, timeout=POLL)
                 return
             except queue.Full:
                 continue
 
+    def leave(self) -> None:
+        """Tells the writer that nobody reads any more."""
+        self._left = True
+
     def end(self) -> None:
-        """Tells the reader that nothing follows, if it still reads."""
+        """Tells the reader that nothing follows, if there still is one."""
         with contextlib.suppress(_StoppedError):
             self.put(self._END, self._reader)
 
@@ -294,13 +301,14 @@ class _Run:
         self._work: queue.Queue[Optional[_Job[Any]]] = queue.Queue()
         behind = max(2 * threads, session.batch)
         self._prepared: _Channel[_Job[List[_Prepared]]] = _Channel(ahead, self.flow, FEED)
-        self._batches: _Channel[_Batch] = _Channel(in_flight - 1, self.flow, COLLECT)
+        self._batches: _Channel[_Batch] = _Channel(in_flight, self.flow, COLLECT)
+        self._in_flight = threading.Semaphore(max(1, in_flight))
         self._rendered: _Channel[_Job[List[_Rendered]]] = _Channel(behind, self.flow, WRITE)
         stages = [
-            ("read", self._read, READ, self._prepared),
-            ("feed", self._feed, FEED, self._batches),
-            ("collect", self._collect, COLLECT, self._rendered),
-            ("write", self._write, WRITE, None),
+            ("read", self._read, READ, None, self._prepared),
+            ("feed", self._feed, FEED, self._prepared, self._batches),
+            ("collect", self._collect, COLLECT, self._batches, self._rendered),
+            ("write", self._write, WRITE, self._rendered, None),
         ]
         self._threads = [
             threading.Thread(target=self._guard, args=stage[1:], name=stage[0], daemon=True)
@@ -322,17 +330,24 @@ class _Run:
         that hangs); it is left behind and changes nothing any more.
         """
         failed = self.flow.error is not None
-        self.ended.wait(self.flow.left() + CLOSING if failed else None)
+        if self._threads[-1].ident is not None:
+            self.ended.wait(self.flow.left() + CLOSING if failed else None)
         for _ in self._workers:
             self._work.put(None)
         limit = time.monotonic() + 4 * POLL
         for thread in self._threads + self._workers:
+            if thread.ident is None:
+                continue  # interrupted before it was started
             thread.join(max(0.0, limit - time.monotonic()) if failed else None)
 
     def _guard(
-        self, stage: Callable[[], None], number: int, output: Optional[_Channel[Any]]
+        self,
+        stage: Callable[[], None],
+        number: int,
+        source: Optional[_Channel[Any]],
+        output: Optional[_Channel[Any]],
     ) -> None:
-        """Runs a stage; whatever happens, the next one learns that nothing follows."""
+        """Runs a stage; whatever happens, its neighbours learn that it has ended."""
         try:
             stage()
         except _StoppedError:
@@ -340,6 +355,8 @@ class _Run:
         except BaseException as error:
             self.flow.fail(number, error)
         finally:
+            if source is not None:
+                source.leave()
             if output is not None:
                 output.end()
             else:
@@ -423,6 +440,8 @@ class _Run:
         self.flow.check(FEED)
         ticket = None
         if len(images):
+            while not self._in_flight.acquire(timeout=POLL):
+                self.flow.check(FEED)
             ticket = self.session.submit(images)
             self.meter.batches += 1
             self.meter.slots += self.session.batch
@@ -439,7 +458,10 @@ class _Run:
 
     def _answers(self, batch: _Batch) -> List[FrameResult]:
         name = self.session.device_name
-        prediction = None if batch.ticket is None else self.session.result(batch.ticket)
+        prediction = None
+        if batch.ticket is not None:
+            prediction = self.session.result(batch.ticket)
+            self._in_flight.release()
         start = time.perf_counter()
         results, slot = [], 0
         for item in batch.frames:
