@@ -30,7 +30,9 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
 def test_the_table_says_what_the_command_says(name: str) -> None:
     command = front.cli.get_command(click.Context(front.cli), name)
     assert command is not None
-    assert command.get_short_help_str(limit=200) == front.COMMANDS[name][1].rstrip(".")
+    text = command.get_short_help_str(limit=200)
+    # Some releases of click drop the full stop.
+    assert text.rstrip(".") == front.COMMANDS[name][1].rstrip(".")
 
 
 @pytest.mark.parametrize("name", list(front.COMMANDS))

@@ -1,0 +1,144 @@
+"""The command ``compile``: a quantized model to the file a card, or its simulation, loads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional
+
+import click
+
+from ..compilation import NET_NAME, SOURCE, TARGET
+
+if TYPE_CHECKING:
+    from ...compile.compiler import CompileResult
+
+
+@click.command(
+    "compile",
+    epilog="""\b
+Examples:
+  deepfake-fpga compile
+  deepfake-fpga compile -a VCK50006PEDWC -d build
+  deepfake-fpga compile -x UYNet_int.xmodel -a arch.json -o compiled -n YNET
+
+\b
+A target is any of:
+  a DPU name         DPUCVDX8H_ISA1_F2W2_8PE
+  a vendor folder    VCK50008PE, VCK50006PEDWC, VCK50006PEMISC, VCK50004PE
+  a variant          8pe_normal, 6pe_dwc, 6pe_misc, 4pe_miscdwc
+  a fingerprint      0x501000000140fee
+  an arch.json       with "target" or "fingerprint"
+
+\b
+In the output folder:
+  YNET.xmodel        the compiled model
+  meta.json          target, kernels, MD5
+  md5sum.txt         for md5sum -c
+
+Our own compiler writes no instructions: its models run on the simulated card only.""",
+)
+@click.option(
+    "-x",
+    "--xmodel",
+    type=click.Path(path_type=Path),
+    help=f"Quantized model. Default: {SOURCE} in the build folder's quant_model/.",
+)
+@click.option(
+    "-a",
+    "--arch",
+    metavar="TARGET|arch.json",
+    default=TARGET,
+    show_default=True,
+    help="What to compile for.",
+)
+@click.option(
+    "-o",
+    "--output-dir",
+    "--output_dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the result goes. Default: compiled/ in the build folder.",
+)
+@click.option(
+    "-n",
+    "--net-name",
+    "--net_name",
+    default=NET_NAME,
+    show_default=True,
+    help="Name of the compiled model.",
+)
+@click.option(
+    "-d",
+    "--build-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("build"),
+    show_default=True,
+    help="Folder with float_model/, quant_model/ and compiled/.",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", "vitis", "sim"]),
+    default="auto",
+    show_default=True,
+    help="Whose compiler.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result to standard output.")
+@click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
+def command(
+    xmodel: Optional[Path],
+    arch: str,
+    output_dir: Optional[Path],
+    net_name: str,
+    build_dir: Path,
+    backend: str,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Compile a quantized model for the card's DPU.
+
+    Without options the build folder's quantized model becomes its compiled one.
+    """
+    from ..build_folder import BuildFolder
+    from ..compilation import CompileRequest, compile_build
+
+    request = CompileRequest(BuildFolder(build_dir), xmodel, arch, output_dir, net_name, backend)
+    compilation = compile_build(request, _nothing if quiet else _say, _quiet if quiet else _say)
+    for warning in compilation.manifest.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    if as_json:
+        click.echo(json.dumps(compilation.to_json(), indent=2, ensure_ascii=False))
+    elif not quiet:
+        click.echo(summary(compilation.result))
+
+
+def summary(result: CompileResult) -> str:
+    """What came out and what to type next."""
+    workload = result.graph.root.get("workload")
+    on_arch = result.graph.root.get("workload_on_arch")
+    use = f", {100 * workload / on_arch:.1f} % of the arrays' work" if on_arch else ""
+    lines = [
+        f"{result.xmodel}: {result.target.dpu_name}, batch {result.target.engines}",
+        f"{result.dpu_subgraphs} DPU subgraph{'' if result.dpu_subgraphs == 1 else 's'}, "
+        f"{workload / 1e9:.3f} Gop per image{use}",
+    ]
+    lines += [f"On the CPU: {op.name} ({op.type}): {op.reason}" for op in result.cpu]
+    if result.dpu_subgraphs > 1:
+        lines.append("Several DPU subgraphs: the operators above interrupt the card's work.")
+    lines += [
+        "It holds no instructions: it runs on the simulated card, not on a VCK5000.",
+        f"Next: deepfake-fpga run --model {result.xmodel} --images DIR",
+    ]
+    return "\n".join(lines)
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _quiet(line: str) -> None:
+    if line.startswith("[UNILOG][WARNING]"):
+        click.echo(line, err=True)
+
+
+def _nothing(line: str) -> None:
+    pass
