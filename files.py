@@ -42,19 +42,27 @@ def workspace(parent: Path) -> Iterator[Path]:
     """Yields a temporary folder inside ``parent``, removed at the end.
 
     Several files that belong together are made here and moved with ``publish`` when all are done.
+    A ``parent`` that was made for it and is still empty at the end is removed too.
     """
+    new = not parent.is_dir()
     parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".work-", dir=str(parent)))
     try:
         yield folder
     finally:
         shutil.rmtree(str(folder), ignore_errors=True)
+        if new:
+            with contextlib.suppress(OSError):  # it has content now
+                parent.rmdir()
 
 
-def publish(folder: Path, target: Path) -> None:
-    """Moves every file of ``folder`` into ``target`` (same file system), replacing namesakes."""
+def publish(folder: Path, target: Path, last: str = "") -> None:
+    """Moves every file of ``folder`` into ``target`` (same file system), replacing namesakes.
+
+    The one called ``last`` (a manifest) is moved after all others.
+    """
     target.mkdir(parents=True, exist_ok=True)
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.iterdir(), key=lambda path: (path.name == last, path.name)):
         os.replace(str(path), str(target / path.name))
 
 

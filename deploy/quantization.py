@@ -23,6 +23,7 @@ from .build_folder import (
     changed_files,
     now,
     read_manifest,
+    versions,
     write_manifest,
 )
 
@@ -129,7 +130,7 @@ def calibrate(
         target = request.build.quant_model
         for name in (MANIFEST, XMODEL, EVALUATION):  # a stop from here on leaves no false claim
             _remove(target / name)
-        publish(calibration, target)
+        publish(calibration, target, last=MANIFEST)
     return manifest
 
 
@@ -190,10 +191,11 @@ def measure(
             },
             started=started,
             finished=now(),
+            versions=versions(),
         )
         write_manifest(work, manifest)
         _remove(folder / MANIFEST)
-        publish(work, folder)
+        publish(work, folder, last=MANIFEST)
     return manifest, evaluation
 
 
@@ -369,7 +371,7 @@ def _keep_checkpoint(
     for name in _copied_earlier(build.float_model):
         if name != target.name:
             _remove(build.float_model / name)
-    publish(folder, build.float_model)
+    publish(folder, build.float_model, last=MANIFEST)
 
 
 def _copied_earlier(folder: Path) -> Sequence[str]:

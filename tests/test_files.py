@@ -63,6 +63,28 @@ def test_a_workspace_is_published_whole_or_removed(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
 
 
+def test_a_failed_workspace_removes_the_folder_it_made(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), workspace(tmp_path / "new") as folder:
+        fail_after_writing(folder / "c")
+    assert not (tmp_path / "new").exists()
+    with workspace(tmp_path / "new") as folder:
+        (folder / "a").write_text("")
+        publish(folder, tmp_path / "new", last="a")
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["a"]
+
+
+def test_the_last_file_is_moved_after_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = []
+    monkeypatch.setattr("os.replace", lambda old, new: order.append(Path(new).name))
+    (tmp_path / "work").mkdir()
+    for name in ("a", "m", "z"):
+        (tmp_path / "work" / name).write_text("")
+    publish(tmp_path / "work", tmp_path / "target", last="m")
+    assert order == ["a", "z", "m"]
+
+
 def test_digest(tmp_path: Path) -> None:
     content = bytes(range(256)) * 5000
     (tmp_path / "a").write_bytes(content)
