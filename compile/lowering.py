@@ -52,8 +52,8 @@ def lower(source: Graph, target: Target) -> Lowered:
         target: the DPU that the result is for.
 
     Raises:
-        FormatError: the graph is no quantizer's output: a constant is off its grid, an output
-            that the graph names does not exist, or nothing in it is quantized.
+        FormatError: the graph is no quantizer's output: nothing in it is quantized, its batch is
+            not 1, a constant is off its grid, or it names an output that it does not have.
     """
     if not any(op.type == "fix" for op in source.ops.values()):
         kind = "is compiled already" if source.root.children else "is not quantized"
@@ -61,6 +61,13 @@ def lower(source: Graph, target: Target) -> Lowered:
             f"Graph {source.name!r} {kind}: it has no fix operators",
             f"{len(source.ops)} operators",
             "pass the quantizer's *_int.xmodel: deepfake-fpga compile -x UYNet_int.xmodel",
+        )
+    batches = {op.tensor.dims[0] for op in source.ops.values() if op.type == "data"}
+    if batches - {1}:
+        raise FormatError(
+            f"Graph {source.name!r} was exported with a batch of {max(batches)}",
+            "a model is compiled for one image; the card runs one on each of its engines",
+            "export it again with a batch of 1: deepfake-fpga quant --mode test",
         )
     return _Lowering(source, target).run()
 
