@@ -1,0 +1,227 @@
+"""The calibration run: fix positions from batches of data, and bias correction along the way.
+
+Every batch adds one fix position per tensor to that tensor's history; the position in force is the
+most frequent so far and quantizes the tensor at once, so later layers see what they will see on
+the card. Parameters are searched once. These are rules 3.7 and 5 of the vendor's quantizer.
+
+Importing this module imports torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Callable, Dict, Iterable, List, Optional, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import DataError
+from . import graph as g
+from .execution import Params, float_tensors, reference, run, tensors_of
+from .fixpoint import (
+    Rounding,
+    aminmax,
+    most_frequent,
+    quantize,
+    quantize_,
+    saturated,
+    search,
+    search_within,
+    sum_of_squares,
+)
+from .graph import Node, QuantizerGraph
+from .groups import Entries
+
+OnBatch = Callable[[int, int], None]
+"""Called after every batch with its number (from 0) and its images."""
+
+
+@dataclass
+class Run:
+    """What a calibration run found, before adjustment.
+
+    Attributes:
+        params: parameter key to fix position.
+        histories: node to the position of every batch.
+        corrections: node to (float bias - bias at the end) per output channel; ``None`` without
+            a bias.
+        saturated: node to the share of its values that were clipped, over all batches.
+        images: images seen.
+    """
+
+    params: Dict[str, int]
+    histories: Dict[Node, List[int]]
+    corrections: Dict[Node, Optional[np.ndarray]]
+    saturated: Dict[Node, float]
+    images: int
+
+    @property
+    def outputs(self) -> Dict[Node, int]:
+        """Node to its final position, the most frequent of its history."""
+        return {node: most_frequent(history) for node, history in self.histories.items()}
+
+
+def calibrate(
+    graph: QuantizerGraph,
+    entries: Entries,
+    batches: Iterable[Sequence[Tensor]],
+    rate: Optional[float],
+    cap: int = 12,
+    on_batch: Optional[OnBatch] = None,
+) -> Run:
+    """Runs ``batches`` through the folded (and equalized) ``graph``.
+
+    Args:
+        graph: numbered, with float parameters.
+        entries: what is to be calibrated.
+        batches: per batch one float32 tensor per network input, images first.
+        rate: step of bias correction; ``None`` leaves the biases alone.
+        cap: highest fix position.
+        on_batch: called after every batch.
+
+    Raises:
+        DataError: a tensor holds a value that is not finite.
+    """
+    state = _State(graph, entries, rate, cap)
+    images = 0
+    with torch.no_grad():
+        for number, batch in enumerate(batches):
+            state.forward(number, batch)
+            images += int(batch[0].shape[0])
+            if on_batch is not None:
+                on_batch(number, int(batch[0].shape[0]))
+    return state.result(images)
+
+
+class _State:
+    def __init__(
+        self, graph: QuantizerGraph, entries: Entries, rate: Optional[float], cap: int
+    ) -> None:
+        self.graph, self.cap = graph, cap
+        self.floats = float_tensors(graph)
+        self.positions = {key: self._search_parameter(key) for key in entries.params}
+        self.quantized: Dict[Node, Params] = {}
+        self.corrections: Dict[Node, BiasCorrection] = {}
+        for node in graph.nodes:
+            if node.params:
+                self.quantized[node] = {
+                    role: None if value is None else self._on_grid(node.params[role], value)
+                    for role, value in tensors_of(node, self.floats).items()
+                }
+            if node.op in g.WEIGHTED and rate is not None:
+                self.corrections[node] = BiasCorrection(rate)
+        self.histories: Dict[Node, List[int]] = {node: [] for node in entries.outputs}
+        self.clipped: Dict[Node, List[int]] = {node: [0, 0] for node in entries.outputs}
+        self.batch = 0
+
+    def _search_parameter(self, key: str) -> int:
+        position = search(self.floats[key], self.cap)
+        if position is None:
+            raise DataError(f"The parameter {key} holds values that are not finite")
+        return position
+
+    def _on_grid(self, key: str, value: Tensor) -> Tensor:
+        return quantize(value, self.positions[key], Rounding.HALF_AWAY)
+
+    def forward(self, number: int, batch: Sequence[Tensor]) -> None:
+        self.batch = number
+        run(self.graph, batch, self.quantized.__getitem__, self._finish)
+
+    def _finish(self, node: Node, raw: Tensor, operands: Sequence[Tensor]) -> Tensor:
+        result = self._quantize(node, raw) if node in self.histories else raw
+        correction = self.corrections.get(node)
+        if correction is not None and not correction.stopped:
+            expected = reference(node, operands, tensors_of(node, self.floats))
+            bias = self.quantized[node].get("bias")
+            correction.update(result, expected, bias, -1 if node.op == g.DENSE else 1)
+        return result
+
+    def _quantize(self, node: Node, raw: Tensor) -> Tensor:
+        low, high = aminmax(raw)
+        position = search_within(raw, low, high, self.cap, by_range=node.op == g.INPUT)
+        if position is None:
+            raise DataError(
+                f"The result of {self.graph.node_name(node)} cannot be calibrated: its values are "
+                "not finite",
+                f"least {low}, greatest {high} in batch {self.batch} (counted from 0), "
+                f"{node.scope}",
+            )
+        self.histories[node].append(position)
+        in_force = most_frequent(self.histories[node])
+        count = self.clipped[node]
+        count[0] += saturated(raw, in_force, low, high)
+        count[1] += raw.numel()
+        if node.op == g.INPUT:
+            return quantize(raw, in_force, Rounding.HALF_UP)
+        return quantize_(raw, in_force, Rounding.HALF_UP)
+
+    def result(self, images: int) -> Run:
+        corrections: Dict[Node, Optional[np.ndarray]] = {}
+        for node in self.corrections:
+            bias, key = self.quantized[node].get("bias"), node.params.get("bias")
+            if bias is None or key is None:
+                corrections[node] = None
+            else:
+                corrections[node] = (self.floats[key] - bias).numpy()
+        shares = {node: clipped / max(seen, 1) for node, (clipped, seen) in self.clipped.items()}
+        return Run(self.positions, self.histories, corrections, shares, images)
+
+
+@dataclass
+class BiasCorrection:
+    """Moves one layer's bias, batch by batch, against the mean error of its quantized output.
+
+    Attributes:
+        rate: step, halved while the layer is already accurate.
+        efficiency, deviation: running averages of 1.25 * log10(signal / noise) and its changes.
+        stopped: once the layer is accurate or settled; for good.
+    """
+
+    rate: float
+    efficiency: np.float64 = field(default_factory=np.float64)
+    deviation: np.float64 = field(default_factory=np.float64)
+    stopped: bool = False
+
+    def update(
+        self, result: Tensor, expected: Tensor, bias: Optional[Tensor], channel_axis: int
+    ) -> None:
+        """Takes one batch into account and changes ``bias`` in place.
+
+        Args:
+            result: the layer's output, quantized if it is quantized where it is made.
+            expected: the same from the float parameters and the same input.
+            bias: the bias in force, or ``None``.
+            channel_axis: 1 for convolutions, -1 for linear layers.
+        """
+        error = result - expected
+        rate = self._rate(_mean_square(expected), _mean_square(error))
+        if rate is None:
+            self.stopped = True
+        elif bias is not None:
+            axes = [a for a in range(error.dim()) if a != channel_axis % error.dim()]
+            # Summed in float64, so that the order, hence the number of threads, does not show.
+            mean = error.mean(axes, dtype=torch.float64).to(torch.float32)
+            bias.sub_(mean * rate)
+
+    def _rate(self, signal: float, noise: float) -> Optional[float]:
+        """The step for this batch, or ``None`` to stop."""
+        if noise <= 0:
+            return None
+        with np.errstate(all="ignore"):
+            ratio = np.float32(signal) / np.float32(noise)
+            efficiency = np.float64(np.float32(1.25) * np.log10(ratio))
+            change = np.abs(efficiency - self.efficiency)
+            if not change > 0:
+                return None
+            self.efficiency = (4 * self.efficiency + efficiency) * 0.2
+            self.deviation = (4 * self.deviation + change) * 0.2
+            settled = self.deviation / self.efficiency < 0.05
+            steady = np.abs(change - self.deviation / change) < 0.05
+        if self.efficiency > 4.3 or settled or steady:
+            return None
+        return self.rate * 0.5 if self.efficiency > 4.0 else self.rate
+
+
+def _mean_square(x: Tensor) -> float:
+    return sum_of_squares(x) / max(x.numel(), 1)

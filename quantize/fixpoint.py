@@ -1,0 +1,157 @@
+"""Power-of-two fixed point: rounding to codes, and the search for the best fix position.
+
+A fix position ``fp`` is the number of fraction bits: value = code * 2**-fp with 8-bit codes
+-128..127 (rules 3.1 and 3.2 of the vendor's quantizer). Multiplying by a power of two is exact, so
+all errors can be measured in units of the last place.
+
+Importing this module imports torch.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections import Counter
+from typing import Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+BITS = 8
+LOWEST, HIGHEST = -(2 ** (BITS - 1)), 2 ** (BITS - 1) - 1
+CANDIDATES = 5
+"""Fix positions tried by the error search, from the one that just covers the range upward."""
+
+PART = 1 << 14
+"""Elements treated at a time: few enough that repeated passes stay in the processor's cache and
+that torch does not split the work, so that sums do not depend on the number of threads."""
+
+_ROUNDER = 1.5 * 2.0**23
+"""Adding it to a float32 below 2**22 pushes the fraction out."""
+
+_EMPTY_POSITION = 18
+"""Where a tensor of zeros would go; the cap takes it to the highest position allowed."""
+
+
+class Rounding(enum.Enum):
+    """What happens to a value halfway between two codes."""
+
+    HALF_UP = 2
+    """Toward plus infinity: activations and network inputs, as the DPU rounds."""
+    HALF_AWAY = 3
+    """Away from zero: weights and biases."""
+
+
+def codes(x: Tensor, position: int, rounding: Rounding) -> Tensor:
+    """The codes of ``x``: float32 whole numbers in -128..127, rounded exactly for every float32."""
+    scaled = x * (2.0**position)
+    return _round(scaled.clamp_(LOWEST, HIGHEST), rounding)
+
+
+def quantize(x: Tensor, position: int, rounding: Rounding) -> Tensor:
+    """``x`` moved to the grid of ``position``, saturating; float32 of the same shape."""
+    return codes(x, position, rounding).mul_(2.0**-position)
+
+
+def quantize_(x: Tensor, position: int, rounding: Rounding) -> Tensor:
+    """Same in the storage of ``x``, part by part."""
+    if not x.is_contiguous():
+        return x.copy_(quantize(x, position, rounding))
+    for part in torch.split(x.view(-1), PART):
+        part.copy_(quantize(part, position, rounding))
+    return x
+
+
+def _round(x: Tensor, rounding: Rounding) -> Tensor:
+    # The nearest whole number, ties to even, is what two float32 additions leave (values are
+    # below 2**22); then ties are put right. floor(x + 0.5) would not do: that sum rounds up for
+    # the float just below one half.
+    nearest = (x + _ROUNDER).sub_(_ROUNDER)
+    remainder = x - nearest
+    if rounding is Rounding.HALF_UP:
+        return nearest.add_(remainder >= 0.5)
+    return torch.where(remainder.abs_() == 0.5, x + 0.5 * torch.sign(x), nearest)
+
+
+def sum_of_squares(x: Tensor) -> float:
+    """The sum of ``x * x``, part by part, whatever the number of threads."""
+    parts = torch.split(x.reshape(-1), PART)
+    return math.fsum(float((part * part).sum()) for part in parts)
+
+
+def search(x: Tensor, cap: int = 12, by_range: bool = False) -> Optional[int]:
+    """The fix position for the values of ``x``.
+
+    The position ``k0`` is the finest that covers the range: ``floor(log2(1 / step))`` with
+    ``step = max(min / -128.5, max / 127.5)`` in float32. Of ``k0 .. k0 + 4`` the one with the
+    smallest sum of squared errors wins, the first among equals; finer ones trade clipped extremes
+    for a smaller step.
+
+    Args:
+        x: float32, any shape.
+        cap: highest position allowed.
+        by_range: take ``k0`` itself, as for network inputs.
+
+    Returns:
+        The position, which may be negative; ``None`` when ``x`` has no finite range.
+    """
+    low, high = (float(v) for v in torch.aminmax(x)) if x.numel() else (0.0, 0.0)
+    return search_within(x, low, high, cap, by_range)
+
+
+def search_within(
+    x: Tensor, low: float, high: float, cap: int = 12, by_range: bool = False
+) -> Optional[int]:
+    """``search`` where the least and greatest value of ``x`` are known already."""
+    first = covering_position(low, high)
+    if first is None or by_range or first >= cap:
+        return None if first is None else min(cap, first)
+    errors = [0.0] * CANDIDATES
+    for part in torch.split(x.reshape(-1), PART):
+        scaled = part * (2.0**first)
+        for index in range(CANDIDATES):
+            # Which way ties go does not change the error, so the cheapest rounding serves.
+            code = scaled.clamp(LOWEST, HIGHEST).add_(_ROUNDER).sub_(_ROUNDER)
+            difference = code.sub_(scaled)
+            errors[index] += float(difference.mul_(difference).sum()) * 4.0**-index
+            scaled.mul_(2.0)
+    return min(cap, first + errors.index(min(errors)))
+
+
+def covering_position(low: float, high: float) -> Optional[int]:
+    """The finest position at which ``low .. high`` loses at most half a code to saturation.
+
+    ``None`` for a range that is not finite or too small to invert.
+    """
+    span = torch.tensor([low, high], dtype=torch.float32)
+    step = torch.max(span / torch.tensor([LOWEST - 0.5, HIGHEST + 0.5]))
+    if not math.isfinite(low) or not math.isfinite(high):
+        return None
+    if float(step) <= 0:
+        return _EMPTY_POSITION
+    position = torch.floor(torch.log2(1 / step))
+    return int(position) if bool(torch.isfinite(position)) else None
+
+
+def saturated(x: Tensor, position: int, low: float, high: float) -> int:
+    """How many values of ``x`` round to a code outside -128..127 at ``position``.
+
+    ``low`` and ``high`` are the least and greatest value of ``x``; they usually settle it.
+    """
+    scale = 2.0**position
+    floor, ceiling = (LOWEST - 0.5) / scale, (HIGHEST + 0.5) / scale
+    if low >= floor and high < ceiling:
+        return 0
+    return int(torch.count_nonzero((x < floor) | (x >= ceiling)))
+
+
+def most_frequent(history: Sequence[int]) -> int:
+    """The position found most often, the smallest among equals."""
+    counts = Counter(history)
+    return min(counts, key=lambda position: (-counts[position], position))
+
+
+def aminmax(x: Tensor) -> Tuple[float, float]:
+    """Least and greatest value of ``x``."""
+    least, greatest = torch.aminmax(x)
+    return float(least), float(greatest)

@@ -1,0 +1,105 @@
+"""Which tensors get a fix position, and in which order they stand in the calibration result.
+
+Operators that only pass values on form a group with the operator before them; the group's last
+suitable tensor carries the fix position. These are rules 3.3 to 3.6 of the vendor's quantizer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict, List, Tuple
+
+from . import graph as g
+from .graph import Node, QuantizerGraph
+
+QUANTIZABLE = g.WEIGHTED | {
+    g.INPUT,
+    g.BATCH_NORM,
+    g.ADD,
+    g.SUB,
+    g.MUL,
+    g.CONCAT,
+    g.MAXPOOL,
+    g.AVGPOOL,
+    g.ADAPTIVE_AVGPOOL,
+    g.RESIZE,
+    g.HARDSIGMOID,
+    g.HARDSWISH,
+    g.SOFTMAX,
+}
+"""Operators whose result must lie on a grid; sigmoid and tanh stay float."""
+
+_FOLLOWERS = frozenset({g.RELU, g.RELU6, g.LEAKY_RELU, g.FLATTEN})
+"""Operators that join the group of their producer if they are its only reader."""
+
+_UNFIXED = frozenset({g.FLATTEN, g.RESHAPE})
+"""Operators that move data only; their tensor has the fix position of the one before."""
+
+
+@dataclass(frozen=True)
+class Entries:
+    """The tensors of a calibration result, in the order of the vendor's file.
+
+    Attributes:
+        params: parameter keys.
+        outputs: nodes whose tensor is quantized where it is made.
+        carriers: for every node the one that carries the fix position of its result.
+    """
+
+    params: Tuple[str, ...]
+    outputs: Tuple[Node, ...]
+    carriers: Dict[Node, Node]
+
+
+def entries(graph: QuantizerGraph) -> Entries:
+    """What is to be calibrated in the folded, numbered ``graph``."""
+    carriers = _carriers(graph)
+    params: Dict[str, None] = {}
+    outputs: Dict[Node, None] = {}
+    quantizable = [node for node in graph.nodes if node.op in QUANTIZABLE]
+    for node in quantizable:
+        for key in node.params.values():
+            params[key] = None
+        outputs[carriers[node]] = None
+    # Whatever else feeds a quantizable operator: a sigmoid before a product, a ReLU after a
+    # convolution with two readers. The operands of a concat are quantized as part of its result.
+    for node in quantizable:
+        if node.op not in (g.INPUT, g.CONCAT):
+            for source in node.inputs:
+                outputs[carriers[source]] = None
+    return Entries(tuple(params), tuple(outputs), carriers)
+
+
+def _groups(graph: QuantizerGraph) -> Dict[Node, List[Node]]:
+    """Every node to its group, in execution order."""
+    uses = graph.uses()
+    group: Dict[Node, List[Node]] = {}
+    for node in graph.nodes:
+        follows = len(node.inputs) == 1 and (
+            node.op == g.RESHAPE or (node.op in _FOLLOWERS and uses[node.inputs[0]] <= 1)
+        )
+        if follows:
+            group[node] = group[node.inputs[0]]
+            group[node].append(node)
+        else:
+            group[node] = [node]
+    return group
+
+
+def _carriers(graph: QuantizerGraph) -> Dict[Node, Node]:
+    group, consumers, uses = _groups(graph), graph.consumers(), graph.uses()
+
+    def carrier(node: Node) -> Node:
+        members = group[node]
+        last = members[-1]
+        if uses[last] == 1 and consumers[last] and consumers[last][0].op == g.CONCAT:
+            return consumers[last][0]
+        position = len(members) - 1
+        while members[position].op in _UNFIXED and position > 0:
+            position -= 1
+        found = members[position]
+        while found.op in _UNFIXED and found.inputs:
+            found = found.inputs[0]
+        return found
+
+    return {node: carrier(node) for node in graph.nodes}

@@ -1,0 +1,173 @@
+"""The quantized model: the vendor's test mode, with access to every tensor and parameter.
+
+Importing this module imports torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, Optional, Sequence, Union
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..compile.xir.graph import Graph
+from ..compile.xir.xmodel import write_xmodel
+from ..errors import DataError, UsageError
+from .execution import Params, float_tensors, run, tensors_of
+from .export import to_xir
+from .fixpoint import Rounding, quantize, quantize_
+from .graph import INPUT, Node, QuantizerGraph, substitute
+from .groups import Entries
+from .results import QuantInfo, output_positions
+
+
+class QuantizedModel:
+    """A network whose parameters and tensors lie on power-of-two grids of 8-bit codes.
+
+    Call it like the float model; it answers in the model's own structure. All arithmetic is
+    float32, exact on the grid.
+
+    Attributes:
+        graph: the folded (and equalized) graph with float parameters.
+        info: the calibration in force.
+        positions: node name to fix position, for every tensor that is quantized.
+    """
+
+    def __init__(self, graph: QuantizerGraph, entries: Entries, info: QuantInfo) -> None:
+        self.graph, self.info = graph, info
+        self.node_positions = output_positions(info, graph, entries)
+        self.positions: Dict[str, int] = {
+            graph.node_name(node): position for node, position in self.node_positions.items()
+        }
+        floats = float_tensors(graph)
+        self._params: Dict[Node, Params] = {
+            node: self._on_grid(node, tensors_of(node, floats))
+            for node in graph.nodes
+            if node.params
+        }
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        """The network's outputs, in the float model's structure.
+
+        Args:
+            inputs: float32 tensors of the shapes the model was traced with, any batch size.
+
+        Raises:
+            UsageError, DataError: a wrong number, shape, type or a value that is not finite.
+        """
+        return substitute(self.graph.outputs, self._run(inputs))
+
+    def codes(self, *inputs: Tensor) -> Dict[str, np.ndarray]:
+        """The int8 codes of every quantized tensor, by node name in execution order.
+
+        Feature maps are NCHW.
+        """
+        record: Dict[Node, Tensor] = {}
+        self._run(inputs, record)
+        return {
+            self.graph.node_name(node): (tensor * 2.0 ** self.node_positions[node])
+            .to(torch.int8)
+            .numpy()
+            for node, tensor in record.items()
+        }
+
+    def int8_parameters(self) -> Dict[str, np.ndarray]:
+        """The int8 codes of every parameter, by key, in PyTorch's layout."""
+        return {
+            key: np.rint(value * 2.0 ** self.info.params[key]).astype(np.int8)
+            for key, value in self.parameters().items()
+        }
+
+    def parameters(self) -> Dict[str, np.ndarray]:
+        """The parameters as float32 values on their grids, by key, in PyTorch's layout."""
+        table: Dict[str, np.ndarray] = {}
+        for node, params in self._params.items():
+            for role, key in node.params.items():
+                value = params[role]
+                if value is not None:
+                    table.setdefault(key, value.numpy())
+        return table
+
+    def export_xmodel(self, path: Union[str, Path]) -> None:
+        """Writes the quantized model in XIR, for batch 1, as the vendor's ``<Name>_int.xmodel``.
+
+        Raises:
+            UnsupportedError: an operator has no counterpart in XIR.
+        """
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_xmodel(self.to_xir(), path)
+
+    def to_xir(self) -> Graph:
+        """The quantized model as an XIR graph for batch 1.
+
+        Raises:
+            UnsupportedError: an operator has no counterpart in XIR.
+        """
+        return to_xir(self.graph, self.node_positions, self.info.params, self.parameters())
+
+    def _on_grid(self, node: Node, floats: Params) -> Dict[str, Optional[Tensor]]:
+        found: Dict[str, Optional[Tensor]] = dict(floats)
+        corrections = self.info.corrections or {}
+        correction = corrections.get(self.graph.node_name(node))
+        bias = found.get("bias")
+        if correction is not None and bias is not None:
+            found["bias"] = bias - torch.tensor(correction, dtype=torch.float32)
+        for role, value in found.items():
+            if value is not None:
+                position = self.info.params[node.params[role]]
+                found[role] = quantize(value, position, Rounding.HALF_AWAY)
+        return found
+
+    def _run(
+        self, inputs: Sequence[Tensor], record: Optional[Dict[Node, Tensor]] = None
+    ) -> Dict[Node, Tensor]:
+        check_batch(self.graph, inputs, "input")
+
+        def finish(node: Node, raw: Tensor, operands: Sequence[Tensor]) -> Tensor:
+            position = self.node_positions.get(node)
+            if position is None:
+                return raw
+            if node.op == INPUT:
+                result = quantize(raw, position, Rounding.HALF_UP)
+            else:
+                result = quantize_(raw, position, Rounding.HALF_UP)
+            if record is not None:
+                record[node] = result
+            return result
+
+        with torch.no_grad():
+            return run(self.graph, inputs, self._params.__getitem__, finish)
+
+
+def check_batch(graph: QuantizerGraph, batch: Sequence[Tensor], what: str) -> None:
+    """Refuses a batch the graph cannot take; ``what`` names it in the message.
+
+    Raises:
+        UsageError: a wrong number of tensors.
+        DataError: a wrong type or shape, or a value that is not finite.
+    """
+    expected = graph.inputs
+    if len(batch) != len(expected):
+        raise UsageError(
+            f"{graph.name} takes {len(expected)} input tensors, {len(batch)} were given"
+        )
+    for node, tensor in zip(expected, batch):
+        if not isinstance(tensor, Tensor) or tensor.dtype != torch.float32:
+            kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise DataError(f"The {what} must be a float32 tensor", f"{kind}")
+        if tuple(tensor.shape[1:]) != node.shape[1:]:
+            raise DataError(
+                f"The {what} has another shape than the model was traced with",
+                f"{list(tensor.shape[1:])} per image, expected {list(node.shape[1:])}",
+            )
+        finite = torch.isfinite(tensor)
+        if not bool(finite.all()):
+            image = int(torch.nonzero(~finite.flatten(1).all(1))[0])
+            raise DataError(
+                f"The {what} holds a value that is not finite (NaN or infinity)",
+                f"image {image} of {tensor.shape[0]}, counted from 0",
+                "check how this image is read and scaled",
+            )

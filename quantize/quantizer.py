@@ -1,0 +1,253 @@
+"""Our quantizer's public face: from a float model and data to a calibration and a quantized model.
+
+::
+
+    quantizer = Quantizer(model, example)
+    quantizer.calibrate(batches).save(folder)
+    quantized = quantizer.quantized(folder)
+    logits, real = quantized(images)
+    quantized.export_xmodel(folder / "UYNet_int.xmodel")
+
+The rules are those of the vendor's release 3.5 with its default options, so fix positions,
+parameters and outputs are equal to that tool's, not close.
+
+Importing this module imports torch.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
+
+import torch
+from torch import Tensor, nn
+
+from .. import __version__
+from ..errors import DataError, MismatchError, UsageError
+from . import results
+from .adjustment import adjust
+from .calibration import OnBatch, Run, calibrate
+from .equalization import EqualizedPair, equalize
+from .folding import fold_batch_norms
+from .graph import QuantizerGraph
+from .groups import entries
+from .quantized import QuantizedModel, check_batch
+from .results import QuantInfo
+from .trace import trace
+
+FEWEST_IMAGES = 8
+"""Below this a calibration is refused."""
+
+ENOUGH_IMAGES = 100
+"""Below this a calibration carries a warning."""
+
+Batch = Union[Tensor, Sequence[Tensor]]
+
+
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """How to quantize; the defaults are the vendor's.
+
+    Attributes:
+        equalization: equalize weights across layers; also turns ``nn.ReLU6`` into ReLU.
+        bias_correction: move biases against the mean error of each layer.
+        correction_rate: step of that.
+        max_fix_position: highest fix position of any tensor.
+        release: the vendor's release whose rules and file forms are followed.
+    """
+
+    equalization: bool = True
+    bias_correction: bool = True
+    correction_rate: float = 0.05
+    max_fix_position: int = 12
+    release: str = "3.5"
+
+    def __post_init__(self) -> None:
+        if self.release != "3.5":
+            raise UsageError(
+                f"Release {self.release!r} of the quantizer's rules is not known", "known: '3.5'"
+            )
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a calibration run found.
+
+    Attributes:
+        info: what the two result files hold.
+        histories: node name to the fix position of every batch; the last word is in ``info``.
+        saturation: node name to the share of its values that were clipped during calibration.
+        adjustments: fix positions changed afterwards to suit the DPU's shifters, in words.
+        warnings: what the caller should tell the user.
+        images: images seen.
+    """
+
+    info: QuantInfo
+    histories: Dict[str, List[int]]
+    saturation: Dict[str, float]
+    adjustments: List[str]
+    warnings: List[str]
+    images: int
+
+    def save(self, folder: Union[str, Path]) -> List[Path]:
+        """Writes ``quant_info.json`` and ``bias_corr.pth``; returns the paths."""
+        return self.info.save(Path(folder))
+
+
+class Quantizer:
+    """Quantizes one float model.
+
+    The model is traced, its batch norms are folded and its weights equalized on construction; it
+    is itself left as it was. Calibration and test must start from the same float weights.
+
+    Args:
+        model: any ``nn.Module`` built from the operators in ``operators``; float32, on the CPU.
+        example: one input (a tensor, or a tuple for several), batch first; only shapes matter.
+        options: how to quantize.
+
+    Attributes:
+        graph: the folded and equalized graph.
+        pairs: the equalized pairs in order.
+
+    Raises:
+        UnsupportedError: the model cannot be quantized; the message names the operator or line.
+        UsageError: the example does not fit the model.
+    """
+
+    def __init__(
+        self, model: nn.Module, example: Batch, options: Optional[QuantizeOptions] = None
+    ) -> None:
+        self.options = options or QuantizeOptions()
+        self.graph = trace(model, _tensors(example), self.options.equalization)
+        self._fingerprint = _fingerprint(self.graph)
+        fold_batch_norms(self.graph)
+        self.pairs: List[EqualizedPair] = equalize(self.graph) if self.options.equalization else []
+        self.entries = entries(self.graph)
+
+    def weights_fingerprint(self) -> str:
+        """SHA-256 over the float parameters the graph uses, as the model gave them.
+
+        The result files do not hold the weights, so whoever keeps a calibration should keep this
+        with it: quantizing other weights with it gives a wrong network without any error.
+        """
+        return self._fingerprint
+
+    def calibrate(
+        self, batches: Iterable[Batch], on_batch: Optional[OnBatch] = None
+    ) -> Calibration:
+        """Finds all fix positions from data.
+
+        Args:
+            batches: float32 inputs as the model takes them, in order; every batch counts the same
+                whatever its size. They are not changed.
+            on_batch: called after each batch with its number (from 0) and its images.
+
+        Raises:
+            DataError: fewer than 8 images, or an input that cannot be used, with batch and image.
+        """
+        rate = self.options.correction_rate if self.options.bias_correction else None
+        found = calibrate(
+            self.graph,
+            self.entries,
+            self._checked(batches),
+            rate,
+            self.options.max_fix_position,
+            on_batch,
+        )
+        if found.images < FEWEST_IMAGES:
+            raise DataError(
+                f"Calibration needs at least {FEWEST_IMAGES} images, {ENOUGH_IMAGES} to 1000 are "
+                "usual",
+                f"{found.images} images",
+                "give more images with --data or a larger --subset",
+            )
+        return self._calibration(found)
+
+    def load(self, folder: Union[str, Path]) -> QuantInfo:
+        """Reads a calibration of this model, ours or the vendor's.
+
+        Raises:
+            OrderError: there is none in ``folder``.
+            FormatError: a file is damaged.
+            MismatchError: it belongs to another model, or to other options.
+        """
+        info = results.load(Path(folder))
+        results.check(info, self.graph, self.entries, str(folder))
+        if self.options.bias_correction != (info.corrections is not None):
+            made = "with" if info.corrections is not None else "without"
+            raise MismatchError(
+                f"The calibration in {folder} was made {made} bias correction, the options say "
+                "otherwise",
+                f"bias_corrected in {results.QUANT_INFO}",
+                "calibrate and test with the same options",
+            )
+        return info
+
+    def quantized(self, source: Union[str, Path, QuantInfo, Calibration]) -> QuantizedModel:
+        """The quantized model of a calibration: a folder, or what ``load`` or ``calibrate`` gave.
+
+        Raises:
+            OrderError, FormatError, MismatchError: see ``load``.
+        """
+        if isinstance(source, Calibration):
+            info = source.info
+        elif isinstance(source, QuantInfo):
+            info = source
+        else:
+            info = self.load(source)
+        return QuantizedModel(self.graph, self.entries, info)
+
+    def _checked(self, batches: Iterable[Batch]) -> Iterator[Tuple[Tensor, ...]]:
+        for number, batch in enumerate(batches):
+            tensors = _tensors(batch)
+            check_batch(self.graph, tensors, f"calibration batch {number}")
+            yield tensors
+
+    def _calibration(self, found: Run) -> Calibration:
+        name = self.graph.node_name
+        params, outputs = copy.copy(found.params), found.outputs
+        adjustments = adjust(self.graph, self.entries, params, outputs)
+        corrections = None
+        if self.options.bias_correction:
+            corrections = {
+                name(node): None if value is None else [float(v) for v in value]
+                for node, value in found.corrections.items()
+            }
+        version = f"{self.options.release}.0+deepfake_fpga{__version__}+torch{torch.__version__}"
+        info = QuantInfo(
+            params,
+            {name(node): position for node, position in outputs.items()},
+            corrections,
+            self.graph.md5(),
+            version,
+        )
+        warnings = []
+        if found.images < ENOUGH_IMAGES:
+            warnings.append(
+                f"Only {found.images} images were used for calibration; from {ENOUGH_IMAGES} on "
+                "the fix positions are usually stable"
+            )
+        return Calibration(
+            info,
+            {name(node): list(history) for node, history in found.histories.items()},
+            {name(node): share for node, share in found.saturated.items()},
+            adjustments,
+            warnings,
+            found.images,
+        )
+
+
+def _tensors(batch: Batch) -> Tuple[Tensor, ...]:
+    return (batch,) if isinstance(batch, Tensor) else tuple(batch)
+
+
+def _fingerprint(graph: QuantizerGraph) -> str:
+    digest = hashlib.sha256()
+    for key in sorted(graph.params):
+        value = graph.params[key]
+        digest.update(f"{key}{list(value.shape)}".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
