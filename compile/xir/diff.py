@@ -20,7 +20,7 @@ from .graph import Graph, Op, Subgraph, Tensor
 # The label a trace gives a value, where the operator's name ends or an exporter's suffix follows.
 _TRACE = re.compile(
     r"_(?:(?:ret|input)(?:_\d+)?|\d+)"
-    r"(?=_?$|_(?:fix|shape|sink|swim|inserted|upload|download)(?:_|$))"
+    r"(?=_?$|_(?:fix|shape|sink|swim|inserted|upload|download|i\d+)(?:_|$))"
 )
 _PREFIX = "subgraph_"
 
