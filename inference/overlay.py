@@ -133,7 +133,8 @@ def _mark(canvas: np.ndarray, mask: np.ndarray, stair: float, style: _Style) -> 
     contours = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)[-2]
     if stair > 1.5:
         contours = [cv2.approxPolyDP(line, 0.6 * stair, True) for line in contours]
-    cv2.drawContours(canvas, contours, -1, DARK, style.line + 2, cv2.LINE_AA)
+    border = style.line + 2 * max(1, round(0.6 * style.line))
+    cv2.drawContours(canvas, contours, -1, DARK, border, cv2.LINE_AA)
     cv2.drawContours(canvas, contours, -1, OUTLINE, style.line, cv2.LINE_AA)
 
 

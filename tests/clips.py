@@ -1,4 +1,4 @@
-"""Small videos made for tests: frames whose number can be read from their brightness, with sound."""
+"""Small videos made for tests: the brightness of a frame tells its number; with sound or not."""
 
 from __future__ import annotations
 

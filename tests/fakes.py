@@ -1,4 +1,4 @@
-"""Stand-ins for tests of what lies around a session: sources, sessions and sinks with known answers.
+"""Stand-ins for tests: sources, sessions and sinks whose answers are known.
 
 A frame's number is painted into its picture, and the session reads it back, so a result that
 belongs to another frame is noticed.

@@ -1,0 +1,273 @@
+"""Sinks: records, pictures and videos, whole at the end and kept after a failure."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Iterable, List, Optional
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from deepfake_fpga.inference.records import Frame, FrameResult, Status
+from deepfake_fpga.inference.sinks import MaskSink, OverlaySink, OverlayVideoSink, RecordSink, Sink
+from deepfake_fpga.inference.sources import VideoSource
+
+from .clips import frame_times, level, sound_packets, write_clip
+
+FIELDS = [
+    "source", "frame", "time", "fake_probability", "verdict", "mask_fraction", "device",
+    "status", "reason",
+]  # fmt: skip
+
+
+def judged(frame: Frame, real: float = 0.25) -> FrameResult:
+    mask = np.zeros((224, 224), np.uint8)
+    mask[100:150, 100:150] = 1
+    if frame.status is not Status.OK:
+        return FrameResult(frame, None, None, "sim")
+    return FrameResult(frame, real, mask, "sim")
+
+
+def image_frame(name: str, size: Any = (20, 30)) -> Frame:
+    return Frame(name, 0, None, np.full((*size, 3), 90, np.uint8))
+
+
+def fill(sink: Sink, results: Iterable[FrameResult]) -> None:
+    with sink:
+        for result in results:
+            sink.write(result, sink.render(result))
+
+
+def test_records_have_exactly_the_fields_in_order(tmp_path: Path) -> None:
+    lost = Frame("é.mp4", 1, 0.05, None, Status.DECODE_ERROR, "broken")
+    path = tmp_path / "new" / "records.jsonl"
+    fill(RecordSink(path), [judged(image_frame("a.png")), judged(lost)])
+    first, second = (json.loads(line) for line in path.read_text("utf-8").splitlines())
+    assert list(first) == list(second) == FIELDS
+    assert first == {
+        "source": "a.png", "frame": 0, "time": None, "fake_probability": 0.75,
+        "verdict": "FAKE", "mask_fraction": round(2500 / 224**2, 7), "device": "sim",
+        "status": "ok", "reason": "",
+    }  # fmt: skip
+    assert second == {
+        "source": "é.mp4", "frame": 1, "time": 0.05, "fake_probability": None,
+        "verdict": None, "mask_fraction": None, "device": "sim",
+        "status": "decode_error", "reason": "broken",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("real", "threshold", "verdict"),
+    [(0.5, 0.5, "FAKE"), (0.51, 0.5, "REAL"), (0.0, 1.0, "FAKE"), (0.3, 0.8, "REAL")],
+)
+def test_the_verdict_follows_the_threshold(real: float, threshold: float, verdict: str) -> None:
+    result = FrameResult(image_frame("a"), real, np.zeros((2, 2), np.uint8), "sim", threshold)
+    assert result.to_json()["verdict"] == verdict
+
+
+def test_records_are_kept_when_the_run_fails(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    sink = RecordSink(path)
+    sink.open()
+    sink.write(judged(image_frame("a.png")), None)
+    assert not path.exists()
+    sink.close(complete=False)
+    assert len(path.read_text().splitlines()) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["records.jsonl"]
+
+
+def test_masks_and_overlays_are_png_of_the_image_size(tmp_path: Path) -> None:
+    results = [judged(image_frame("d/a.png")), judged(image_frame("e/A.jpg", (300, 200)))]
+    results.append(judged(Frame("b.png", 0, None, None, Status.DECODE_ERROR, "x")))
+    fill(MaskSink(tmp_path / "masks"), results)
+    fill(OverlaySink(tmp_path / "overlays"), results)
+    fill(OverlaySink(tmp_path / "beside", beside=True), results)
+    for folder in ("masks", "overlays", "beside"):
+        names = sorted(p.name for p in (tmp_path / folder).iterdir())
+        assert names == ["A-2.png", "a.png"]
+    mask = cv2.imread(str(tmp_path / "masks" / "A-2.png"), cv2.IMREAD_UNCHANGED)
+    assert mask is not None
+    assert mask.shape == (300, 200)
+    assert set(np.unique(mask)) == {0, 255}
+    assert mask[160, 110] == 255
+    overlay = cv2.imread(str(tmp_path / "overlays" / "A-2.png"))
+    beside = cv2.imread(str(tmp_path / "beside" / "A-2.png"))
+    assert overlay is not None
+    assert beside is not None
+    assert overlay.shape == (300, 200, 3)
+    assert overlay[160, 110, 2] > overlay[160, 110, 1] + 50  # red on disk: BGR order is right
+    np.testing.assert_array_equal(beside[:, :200], 90)
+    np.testing.assert_array_equal(beside[:, 200:], overlay)
+
+
+def overlay_of(
+    path: Path, folder: Path, stop: Optional[int] = None, **options: Any
+) -> OverlayVideoSink:
+    """Sends a clip through the video sink, as far as ``stop``."""
+    sink = OverlayVideoSink(folder, **options)
+    sink.open()
+    for frame in VideoSource(str(path)):
+        if frame.index == stop:
+            break
+        result = judged(frame)
+        sink.write(result, sink.render(result))
+    sink.close(complete=stop is None)
+    return sink
+
+
+def stream_of(path: Path) -> Any:
+    container = av.open(str(path))
+    try:
+        stream = container.streams.video[0]
+        brightness = [
+            float(frame.to_ndarray(format="rgb24")[30:40, 4:12].mean())
+            for frame in container.decode(stream)
+        ]
+        return (
+            stream.codec_context.name,
+            stream.average_rate,
+            stream.width,
+            stream.height,
+            brightness,
+        )
+    finally:
+        container.close()
+
+
+@pytest.mark.parametrize("rate", [Fraction(20), Fraction(30000, 1001), Fraction(25, 2)])
+def test_the_video_has_the_rate_frames_and_times_of_its_source(
+    rate: Fraction, tmp_path: Path
+) -> None:
+    path = write_clip(tmp_path / "in.mp4", 15, rate=rate, height=64, width=96)
+    sink = overlay_of(path, tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["overlay.mp4"]
+    assert sink.paths == [tmp_path / "out" / "overlay.mp4"]
+    codec, out_rate, width, height, brightness = stream_of(sink.paths[0])
+    assert (codec, out_rate, width, height) == ("h264", rate, 96, 64)
+    np.testing.assert_allclose(brightness, [level(i) for i in range(15)], atol=6)
+    assert frame_times(sink.paths[0]) == frame_times(path)
+
+
+def test_odd_sizes_are_padded_to_even(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "in.mkv", 3, height=63, width=77, codec="ffv1", pix_fmt="bgr0")
+    sink = overlay_of(path, tmp_path / "out")
+    assert stream_of(sink.paths[0])[2:4] == (78, 64)
+    beside = overlay_of(path, tmp_path / "beside", beside=True)
+    assert stream_of(beside.paths[0])[2:4] == (154, 64)
+
+
+def test_variable_times_are_kept(tmp_path: Path) -> None:
+    times = [0, 40, 50, 130, 131, 400, 900]
+    path = write_clip(
+        tmp_path / "in.mp4", 7, times=times, time_base=Fraction(1, 1000), rate=Fraction(25)
+    )
+    sink = overlay_of(path, tmp_path / "out")
+    assert frame_times(sink.paths[0]) == [Fraction(t, 1000) for t in times]
+
+
+def test_sound_that_fits_is_copied_byte_for_byte(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "in.mp4", 40, sound="aac")
+    sink = overlay_of(path, tmp_path / "out")
+    packets = sound_packets(path)
+    assert len(packets) > 80
+    assert sound_packets(sink.paths[0]) == packets
+    assert sink.notes == []
+    assert len(frame_times(sink.paths[0])) == 40
+
+
+@pytest.mark.parametrize("sound", ["pcm_s16le", "flac"])
+def test_other_sound_is_encoded_to_aac(sound: str, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "in.mkv", 40, sound=sound)
+    sink = overlay_of(path, tmp_path / "out")
+    with av.open(str(sink.paths[0])) as container:
+        stream = container.streams.audio[0]
+        assert stream.codec_context.name == "aac"
+        wave = np.concatenate([f.to_ndarray()[0] for f in container.decode(stream)])
+    assert 1.9 < len(wave) / 48000 < 2.2
+    tone = np.abs(np.fft.rfft(wave[4800:52800]))  # one second: bins are hertz
+    assert int(tone.argmax()) == 440
+    assert "AAC" in sink.notes[0]
+
+
+def test_a_lost_frame_has_its_place_in_the_video(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "in.mp4", 10, height=128, width=128)
+    sink = OverlayVideoSink(tmp_path)
+    lost = {0, 1, 6}
+    with sink:
+        for frame in VideoSource(str(path)):
+            if frame.index in lost:
+                frame = Frame(
+                    frame.source, frame.index, frame.time, None, Status.DECODE_ERROR, "x",
+                    frame.video, frame.pts,
+                )  # fmt: skip
+            result = judged(frame)
+            sink.write(result, sink.render(result))
+    assert frame_times(sink.paths[0]) == frame_times(path)
+    brightness = stream_of(sink.paths[0])[4]
+    for index in range(10):
+        if index in lost:
+            assert abs(brightness[index] - 48) < 8
+        else:
+            assert abs(brightness[index] - level(index)) < 6
+
+
+def test_a_video_without_a_single_picture_gives_no_file(tmp_path: Path) -> None:
+    source = VideoSource(str(write_clip(tmp_path / "in.mp4", 3)))
+    lost = [Frame("x", i, 0.0, None, Status.DECODE_ERROR, "x", source.info, i) for i in range(3)]
+    fill(OverlayVideoSink(tmp_path / "out"), map(judged, lost))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_stops_leaves_a_whole_shorter_video(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "in.mp4", 40, sound="aac")
+    sink = overlay_of(path, tmp_path / "out", stop=13)
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["overlay.mp4"]
+    assert frame_times(sink.paths[0]) == frame_times(path)[:13]
+    assert 20 < len(sound_packets(sink.paths[0])) < 50
+
+
+def test_each_of_several_videos_has_its_own_file(tmp_path: Path) -> None:
+    paths = [
+        write_clip(tmp_path / "a.mp4", 3),
+        write_clip(tmp_path / "b.mp4", 4, height=32, width=48, rate=Fraction(10)),
+    ]
+    sink = OverlayVideoSink(tmp_path / "out", several=True)
+    with sink:
+        for path in paths:
+            for frame in VideoSource(str(path)):
+                sink.write(judged(frame), sink.render(judged(frame)))
+        assert [p.name for p in sink.paths] == ["overlay-a.mp4"]
+    lengths: List[int] = [len(frame_times(p)) for p in sink.paths]
+    assert [p.name for p in sink.paths] == ["overlay-a.mp4", "overlay-b.mp4"]
+    assert lengths == [3, 4]
+
+
+def test_a_size_that_changes_midway_is_brought_to_the_first(tmp_path: Path) -> None:
+    source = VideoSource(str(write_clip(tmp_path / "in.mp4", 2)))
+    frames = [
+        Frame("x", i, i / 20, np.full((64 + 32 * i, 64, 3), 90, np.uint8), video=source.info,
+              pts=i * 512)
+        for i in range(2)
+    ]  # fmt: skip
+    sink = OverlayVideoSink(tmp_path / "out")
+    fill(sink, map(judged, frames))
+    assert stream_of(sink.paths[0])[2:4] == (64, 64)
+    assert len(frame_times(sink.paths[0])) == 2
+
+
+def test_colours_survive_the_video(tmp_path: Path) -> None:
+    source = VideoSource(str(write_clip(tmp_path / "in.mp4", 1)))
+    image = np.zeros((128, 128, 3), np.uint8)
+    image[:] = (180, 60, 30)
+    sink = OverlayVideoSink(tmp_path / "out")
+    result = FrameResult(
+        Frame("x", 0, 0.0, image, video=source.info, pts=0), 0.5, np.zeros((2, 2), np.uint8), "sim"
+    )
+    fill(sink, [result])
+    frame = next(iter(VideoSource(str(sink.paths[0]))))
+    assert frame.image is not None
+    np.testing.assert_allclose(frame.image[60, 60], (180, 60, 30), atol=6)
