@@ -33,6 +33,7 @@ HARD_SIGMOID_FACTOR = 2731
 """2731 / 2^14 stands for 1/6."""
 
 _FLOAT32_EXACT_PRODUCTS = 2**24 // (128 * 128)
+_BAND_VALUES = 4 << 20
 _AVERAGES = {(3, 3): (7, 6), (5, 5): (10, 8), (6, 6): (7, 8), (7, 7): (21, 10), (14, 14): (21, 12)}
 
 
@@ -147,20 +148,25 @@ def convolve(
         int64 ``[N, OH, OW, O]``; sizes round down.
     """
     outputs, kh, kw, channels = weights.shape
+    terms = kh * kw * channels
     # Products of int8 summed in floats are exact while the sum fits the mantissa.
-    exact = np.float32 if kh * kw * channels <= _FLOAT32_EXACT_PRODUCTS else np.float64
-    taps = np.ascontiguousarray(weights.astype(exact).transpose(1, 2, 3, 0))
-    results = []
-    for picture in x:
-        source = _padded(picture[None], pads)[0].astype(exact)
-        oh, ow = _output_size(source.shape[:2], (kh, kw), stride, dilation)
-        acc = np.zeros((oh * ow, outputs), exact)
-        for dy in range(kh):
-            for dx in range(kw):
-                tap = _tap(source, (dy, dx), (oh, ow), stride, dilation)
-                acc += tap.reshape(oh * ow, channels) @ taps[dy, dx]
-        results.append(acc.reshape(oh, ow, outputs).astype(np.int64))
-    return np.stack(results)
+    exact = np.float32 if terms <= _FLOAT32_EXACT_PRODUCTS else np.float64
+    matrix = np.ascontiguousarray(weights.reshape(outputs, terms).T.astype(exact))
+    source = _padded(x, pads)
+    oh, ow = _output_size(source.shape[1:3], (kh, kw), stride, dilation)
+    result = np.empty((len(x), oh, ow, outputs), np.int64)
+    band = max(1, _BAND_VALUES // (ow * terms))
+    for picture, accumulators in zip(source, result):
+        for top in range(0, oh, band):
+            rows = min(band, oh - top)
+            part = picture[top * stride[0] :]
+            columns = np.empty((rows, ow, kh, kw, channels), exact)
+            for dy in range(kh):
+                for dx in range(kw):
+                    columns[:, :, dy, dx] = _tap(part, (dy, dx), (rows, ow), stride, dilation)
+            acc = columns.reshape(rows * ow, terms) @ matrix
+            accumulators[top : top + rows] = acc.reshape(rows, ow, outputs)
+    return result
 
 
 def convolve_depthwise(
