@@ -1,0 +1,172 @@
+"""The command ``run``: what it takes, prints and returns, on a real session of the null device."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from deepfake_fpga.compile.xir.graph import Graph
+from deepfake_fpga.deploy import defaults
+from deepfake_fpga.deploy.cli import main
+from deepfake_fpga.inference import artifact
+from deepfake_fpga.inference.devices.handmade import uynet
+
+from .clips import write_clip
+
+
+@pytest.fixture(scope="session")
+def graph() -> Graph:
+    return uynet(4)
+
+
+@pytest.fixture
+def model(tmp_path: Path, graph: Graph, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that loads as a small compiled U-YNet."""
+    path = tmp_path / "model" / "YNET.xmodel"
+    path.parent.mkdir()
+    path.write_bytes(b"stands for the graph")
+    monkeypatch.setattr(artifact, "load_artifact", lambda _: artifact.artifact_of(graph, path))
+    return path
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    for number in range(10):
+        image = np.full((64, 64, 3), 20 * number, np.uint8)
+        assert cv2.imwrite(str(folder / f"v_{number}.png"), image)
+    return folder
+
+
+def call(*words: Any) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        main(["run", *(str(word) for word in words)])
+    code = stopped.value.code
+    assert isinstance(code, int)
+    return code
+
+
+def test_images_on_the_null_device(
+    images: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    assert call("--images", images, "-o", output, "--model", model, "--device", "null") == 0
+    out, err = capsys.readouterr()
+    assert "10" in out
+    assert "frames/s on null" in out
+    assert "2 batches of 8, 62.5 % of the slots filled" in out
+    assert f"Model: {model} (named with --model)" in err
+    assert "Device: null" in err
+    records = [json.loads(line) for line in (output / "records.jsonl").read_text().splitlines()]
+    assert [Path(record["source"]).name for record in records] == [f"v_{n}.png" for n in range(10)]
+    # Zero codes: the sigmoid of 0 is 0.5, and 0.5 reaches the threshold.
+    assert {record["fake_probability"] for record in records} == {0.5}
+    assert {record["device"] for record in records} == {"null"}
+    assert len(list((output / "masks").iterdir())) == 10
+    assert len(list((output / "overlays").iterdir())) == 10
+
+
+def test_json_is_all_of_standard_output(
+    images: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = tmp_path / "metadata.json"
+    labels.write_text('{"v.mp4": {"label": "FAKE"}}')
+    code = call(
+        "--images", images / "*_[12].png", "-o", tmp_path / "out", "--model", model, "--json",
+        "--device", "null", "--no-overlay", "--labels", labels, "-t", 1,
+    )  # fmt: skip
+    assert code == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary == json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["accuracy"]["accuracy"] == 1.0
+    assert summary["threads"] == 1
+    assert summary["frames"]["total"] == 2
+    assert not (tmp_path / "out" / "masks").exists()
+
+
+def test_a_video_side_by_side(model: Path, tmp_path: Path) -> None:
+    import av
+
+    clip = write_clip(tmp_path / "clip.mp4", 9, sound="aac")
+    output = tmp_path / "out"
+    code = call("--video", clip, "-o", output, "--model", model, "--device", "null", "-q",
+                "--side-by-side")  # fmt: skip
+    assert code == 0
+    with av.open(str(output / "overlay.mp4")) as container:
+        assert container.streams.video[0].width == 128
+        assert len(container.streams.audio) == 1
+        assert sum(1 for _ in container.decode(video=0)) == 9
+
+
+def test_quiet_says_nothing(
+    images: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--images", images, "-o", tmp_path / "out", "--model", model, "--device", "null"]
+    assert call(*words, "-q") == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_nothing_judged_is_status_1(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.png").write_text("no picture")
+    words = ["--images", tmp_path / "x.png", "-o", tmp_path / "out", "--model", model]
+    assert call(*words, "--device", "null") == 1
+    out, err = capsys.readouterr()
+    assert "inconclusive" in out
+    assert "Nothing could be judged" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "neither"),
+        (["--images", "{images}", "--video", "{images}"], "both"),
+        (["--images", "{images}/*.jpg"], "No image matches"),
+        (["--images", "{images}/absent"], "does not exist"),
+        (["--video", "{images}"], "folder"),
+        (["--images", "{images}", "--model", "absent.xmodel"], "absent.xmodel"),
+        (["--images", "{images}", "--labels", "absent.json"], "absent.json"),
+        (["--images", "{images}", "--device", "cloud"], "cloud"),
+        (["--images", "{images}", "--checkpoint", "x.pth"], "--device float"),
+        (["--images", "{images}", "-t", "0"], "0"),
+    ],
+)
+def test_wrong_use_is_status_2(
+    words: Any, said: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    words = [word.replace("{images}", str(images)) for word in words]
+    assert call(*words, "-o", output) == 2
+    assert said in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_the_build_folder_comes_before_the_shipped_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = tmp_path / "data" / "YNET.xmodel"
+    monkeypatch.setattr(defaults, "default_model", lambda: shipped)
+    build = tmp_path / "build"
+    with pytest.raises(defaults.MissingError, match="compile"):
+        defaults.choose_model(None, build)
+    shipped.parent.mkdir()
+    shipped.write_bytes(b"x")
+    path, reason = defaults.choose_model(None, build)
+    assert path == shipped
+    assert "shipped" in reason
+    built = build / "compiled" / "YNET.xmodel"
+    built.parent.mkdir(parents=True)
+    built.write_bytes(b"x")
+    path, reason = defaults.choose_model(None, build)
+    assert path == built
+    assert "build folder" in reason
+    path, reason = defaults.choose_model(shipped, build)
+    assert path == shipped
+    assert "--model" in reason
