@@ -129,7 +129,7 @@ def refuse_impostor(path: Path, expected: str) -> None:
         return
     next_step = "download the file again"
     if "Git-LFS" in found:
-        next_step = f"type: git lfs pull --include={path.name}"
+        next_step = f"git lfs pull --include={path.name}"
     raise FormatError(
         f"The {expected} {path} is {found}", f"its first bytes are {head[:40]!r}", next_step
     )

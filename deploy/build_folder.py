@@ -175,7 +175,7 @@ def read_manifest(folder: Path, made_by: str = "") -> Manifest:
     path = folder / MANIFEST
     if not path.is_file():
         if made_by:
-            raise OrderError(f"There is no {path} yet", "", f"type first: {made_by}")
+            raise OrderError(f"There is no {path} yet", "", made_by)
         raise MissingError(f"There is no {path}", "", "check --build-dir")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))

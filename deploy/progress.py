@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from typing import Callable
 
@@ -15,7 +16,9 @@ def show_progress(title: str, total: int) -> Callable[[int], None]:
         return lambda done: None
     from tqdm import tqdm
 
-    bar = tqdm(total=total, desc=title, unit="image", dynamic_ncols=True)
+    # A terminal in a container may say it has no columns; tqdm would then draw nothing.
+    columns = min(shutil.get_terminal_size((80, 24)).columns, 100)
+    bar = tqdm(total=total, desc=title, unit="image", ncols=columns)
 
     def advance(done: int) -> None:
         bar.update(done)

@@ -263,16 +263,14 @@ def _calibrated_checkpoint(request: QuantRequest, calibration: Manifest) -> Path
     kept = request.build.float_model / str(calibration.model.get("file", ""))
     path = request.checkpoint or kept
     if not path.is_file():
-        raise OrderError(
-            f"The calibrated checkpoint {path} is not there", "", f"type first: {CALIB_COMMAND}"
-        )
+        raise OrderError(f"The calibrated checkpoint {path} is not there", "", CALIB_COMMAND)
     wanted = calibration.model.get("sha256")
     found = sha256(path)
     if found != wanted:
         raise MismatchError(
             f"The calibration in {request.build.quant_model} is of another model than {path}",
             f"SHA-256 {found[:12]} here, {str(wanted)[:12]} calibrated",
-            f"calibrate this one: {CALIB_COMMAND} --checkpoint {path}",
+            f"{CALIB_COMMAND} --checkpoint {path}",
         )
     return path
 
@@ -286,13 +284,13 @@ def _check_calibration(folder: Path, calibration: Manifest) -> None:
         raise OrderError(
             f"The calibration in {folder} is incomplete",
             f"missing {', '.join(missing)}",
-            f"type first: {CALIB_COMMAND}",
+            CALIB_COMMAND,
         )
     if changed:
         raise MismatchError(
             f"The calibration in {folder} is not the one its manifest describes",
             f"changed since: {', '.join(changed)}",
-            f"calibrate again: {CALIB_COMMAND}",
+            CALIB_COMMAND,
         )
 
 

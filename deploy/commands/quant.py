@@ -86,7 +86,7 @@ def command(
         raise UsageError(
             f"quant --mode {mode} needs pictures",
             "no --data was given",
-            f"type: deepfake-fpga quant --mode {mode} --data DIR",
+            f"deepfake-fpga quant --mode {mode} --data DIR",
         )
     from ..build_folder import BuildFolder
     from ..progress import show_progress
