@@ -16,9 +16,11 @@ def show_progress(title: str, total: int) -> Callable[[int], None]:
         return lambda done: None
     from tqdm import tqdm
 
-    # A terminal in a container may say it has no columns; tqdm would then draw nothing.
-    columns = min(shutil.get_terminal_size((80, 24)).columns, 100)
-    bar = tqdm(total=total, desc=title, unit="image", ncols=columns)
+    # A terminal in a container may say it has no size; tqdm would then draw nothing.
+    size = shutil.get_terminal_size((80, 24))
+    bar = tqdm(
+        total=total, desc=title, unit="image", ncols=min(size.columns, 100), nrows=size.lines
+    )
 
     def advance(done: int) -> None:
         bar.update(done)
