@@ -3,6 +3,15 @@
 The result has everything a compiled model for the VCK5000 has except instructions: they cannot be
 made without the vendor's compiler. The graph says so in ``libs_info``, where the vendor's compiler
 writes its own version, and ``is_simulated`` tells the two apart.
+
+On the sample network of which both the quantized and the compiled file are public the result
+equals the vendor's in everything but instructions. What that sample does not show is our choice:
+
+* a value that enters a concatenation under another fix point passes an addition of one operand
+  (``eltwise-fix``), and so does an operand that cannot be written in place;
+* a ReLU by itself is such an addition too;
+* kernel rows are packed into channels where a layer reads the DPU's input and they fit one group;
+* a maximum pooling runs in the layer of the convolution that it alone reads.
 """
 
 from __future__ import annotations

@@ -304,7 +304,14 @@ class _Lowering:
         """
         fix = self.source.ops[name]
         const = self.source.ops[fix.inputs["input"][0]]
-        values = np.frombuffer(const.get("data"), np.float32).astype(np.float64)
+        data = const.get("data", b"")
+        if len(data) != 4 * const.tensor.elements:
+            raise FormatError(
+                f"Constant {const.name!r} has {len(data)} bytes",
+                f"{const.tensor.elements} float32 values are wanted",
+                "export the quantized model again: deepfake-fpga quant --mode test",
+            )
+        values = np.frombuffer(data, np.float32).astype(np.float64)
         scaled = values * 2.0 ** fix.get("fix_point")
         codes = np.clip(np.rint(scaled), -128, 127)
         wrong = int(np.count_nonzero(codes != scaled))

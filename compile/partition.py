@@ -74,11 +74,7 @@ def partition(lowered: Lowered, target: Target, log: Log) -> Graph:
     _copy_unplaceable_operands(graph, groups)
     _add_borders(graph, groups)
     _sort_for_file(graph, lowered.ranks)
-    place = {name: index for index, name in enumerate(graph.ops)}
-    members: Dict[int, List[str]] = {}
-    for name in graph.ops:
-        members.setdefault(groups[name], []).append(name)
-    for names in sorted(members.values(), key=lambda names: _start(graph, names, place)):
+    for names in _in_order(graph, groups):
         device = graph.ops[names[0]].get("device")
         if device == "DPU":
             graph.root.children.append(_dpu_subgraph(graph, names, target, lowered.constants))
@@ -285,11 +281,33 @@ def _sort_for_file(graph: Graph, ranks: Mapping[str, int]) -> None:
     graph.ops = {name: graph.ops[name] for name in reversed(done)}
 
 
-def _start(graph: Graph, names: Sequence[str], place: Mapping[str, int]) -> Tuple[int, int]:
-    """Where a subgraph stands among the root's children: inputs first, then by first work."""
-    if graph.ops[names[0]].get("device") == "USER":
-        return 0, -place[names[0]]
-    return 1, min(place[name] for name in names if graph.ops[name].type not in _CONSTANTS)
+def _in_order(graph: Graph, groups: Mapping[str, int]) -> List[List[str]]:
+    """Members of each subgraph in file order; inputs first, then so that each follows its sources.
+
+    Among those that may come next, the one with the earliest work in the file does.
+    """
+    place = {name: index for index, name in enumerate(graph.ops)}
+    members: Dict[int, List[str]] = {}
+    for name in graph.ops:
+        members.setdefault(groups[name], []).append(name)
+    sources: Dict[int, Set[int]] = {group: set() for group in members}
+    for op in graph.ops.values():
+        read = {groups[n] for n in op.input_names if graph.ops[n].type not in _CONSTANTS}
+        sources[groups[op.name]] |= read - {groups[op.name]}
+
+    def start(group: int) -> Tuple[int, int]:
+        names = members[group]
+        if graph.ops[names[0]].get("device") == "USER":
+            return 0, -place[names[0]]
+        return 1, min(place[name] for name in names if graph.ops[name].type not in _CONSTANTS)
+
+    waiting = sorted(members, key=start)
+    done: List[int] = []
+    while waiting:
+        following = next(group for group in waiting if sources[group] <= set(done))
+        waiting.remove(following)
+        done.append(following)
+    return [members[group] for group in done]
 
 
 def _leaf_subgraph(
