@@ -13,14 +13,12 @@ from typing import Dict, List, Optional, Sequence, Set, Tuple
 import numpy as np
 
 from ..errors import FormatError
-from .matching import Match, constant_of, find_matches, reduced_kernel
+from .matching import Match, constant_of, find_matches
 from .preparation import fix_attrs, prepare
-from .targets import CHANNEL_PARALLEL, Target
+from .targets import Target
+from .windows import convolution_attrs, pool_attrs, unused_shifts
 from .xir.attributes import Attr, blob, int32, int32s, string
 from .xir.graph import Graph, Op, Tensor, float32_tensor, int8_tensor
-
-_UNUSED_SHIFTS = ("hsigmoid_in", "shift_hsigmoid", "shift_hswish")
-_NO_SHIFT = -128
 
 
 @dataclass
@@ -156,14 +154,15 @@ class _Lowering:
         inputs: Dict[str, Tuple[str, ...]] = {"input": tuple(self.fixed(n) for n in match.inputs)}
         head = match.head
         if match.kind == "pool-fix":
-            attrs: Dict[str, Attr] = self.pool_attrs(match)
+            attrs: Dict[str, Attr] = pool_attrs(self.source, match)
         elif match.kind == "eltwise-fix":
             attrs = {"nonlinear": string(match.nonlinear), "type": string(match.flavour)}
         elif match.kind == "concat-fix":
             attrs = {"axis": int32(head.get("axis"))}
         else:
             weights = self.constant(head.inputs["weights"][0])
-            attrs = self.convolution_attrs(match, inputs["input"][0], weights)
+            first = self.graph.ops[inputs["input"][0]].type in ("data-fix", "float2fix")
+            attrs = convolution_attrs(self.source, match, weights.shape, first)
             inputs.update(self.parameters(head, weights, head.inputs["weights"][0]))
         # The chain of an average begins with its pooling but is named by the product.
         name = match.inner[-1] if match.flavour == "AVG" else head.name
@@ -196,7 +195,7 @@ class _Lowering:
             "pad": int32s((0, 0, 0, 0)),
             "pad_mode": string("FLOOR"),
             "nonlinear": string(match.nonlinear),
-            **{name: int32(_NO_SHIFT) for name in _UNUSED_SHIFTS},
+            **unused_shifts(),
         }
         inputs = {"input": (source,), **self.parameters(head, kernel, given)}
         fix_point = fix.get("fix_point")
@@ -238,55 +237,6 @@ class _Lowering:
             return self.fixed(name), False
         value = self.values[name]
         return None if value.spatial is None else (value.spatial, value.permuted)
-
-    def convolution_attrs(self, match: Match, source: str, weights: np.ndarray) -> Dict[str, Attr]:
-        """Attributes of a convolution: the float operator's, the fused activation, exact pads."""
-        head = match.head
-        transposed = head.type.startswith("transposed")
-        if transposed:
-            names = ("kernel", "stride", "dilation", "pad")
-            attrs = {name: head.attrs[name] for name in names if name in head.attrs}
-        else:
-            attrs = dict(head.attrs)
-            attrs["pad"] = int32s(self.reached_pad(head))
-            attrs.update({name: int32(_NO_SHIFT) for name in _UNUSED_SHIFTS})
-        attrs["nonlinear"] = string(match.nonlinear)
-        if head.type == "conv2d" and self.packs_rows(source, weights.shape):
-            attrs["channel_augmentation"] = int32(1)
-        return attrs
-
-    def packs_rows(self, source: str, shape: Sequence[int]) -> bool:
-        """Whether the kernel rows of a first layer fit into one group of input channels."""
-        first = self.graph.ops[source].type in ("data-fix", "float2fix")
-        return first and shape[1] > 1 and shape[1] * shape[3] <= CHANNEL_PARALLEL
-
-    def pool_attrs(self, match: Match) -> Dict[str, Attr]:
-        """Attributes of a pooling; a reduction becomes one of kernel = axis length."""
-        head = match.head
-        if head.type == "reduction_max":
-            kernel = reduced_kernel(self.source, head) or (1, 1)
-            pad, stride = [0, 0, 0, 0], (1, 1)
-        else:
-            kernel, stride, pad = head.get("kernel"), head.get("stride"), self.reached_pad(head)
-        return {
-            "kernel": int32s(kernel),
-            "stride": int32s(stride),
-            "pad": int32s(pad),
-            "type": string(match.flavour),
-        }
-
-    def reached_pad(self, head: Op) -> List[int]:
-        """``[left, right, top, bottom]`` without the padding that no window reaches."""
-        dims = self.source.ops[head.inputs["input"][0]].tensor.dims
-        given = head.get("pad") or (0, 0, 0, 0)
-        dilation = head.get("dilation") or (1, 1)
-        pad = list(given)
-        for axis in (0, 1):
-            size, out = dims[2 - axis], head.tensor.dims[2 - axis]
-            reach = (head.get("kernel")[axis] - 1) * dilation[axis] + 1
-            last = (out - 1) * head.get("stride")[axis] + reach - size - given[2 * axis]
-            pad[2 * axis + 1] = max(0, last)
-        return pad
 
     def parameters(self, head: Op, weights: np.ndarray, name: str) -> Dict[str, Tuple[str, ...]]:
         """Adds the weights and the bias of a layer and returns the two input lists."""

@@ -6,11 +6,11 @@ subgraphs with one grandchild per layer between uploads and downloads, CPU subgr
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Callable, Dict, Iterable, List, Mapping, Sequence, Set, Tuple
 
 import numpy as np
 
+from .borders import CONSTANTS, add_borders, copy_unplaceable_operands, sort_for_file
 from .limits import CONVERSIONS, reason_for_cpu
 from .lowering import Lowered
 from .memory import (
@@ -19,7 +19,6 @@ from .memory import (
     PARAMETERS,
     WORKSPACE,
     fused_pooling,
-    is_placeable,
     plan_memory,
 )
 from .targets import Target
@@ -35,7 +34,7 @@ from .xir.attributes import (
     strings,
     uint64,
 )
-from .xir.graph import Graph, Op, Subgraph, int8_tensor
+from .xir.graph import Graph, Subgraph
 
 Log = Callable[[str], None]
 
@@ -47,8 +46,6 @@ _DPU_RUNNER = {
 }
 _VIEWS = ("reshape-fix", "concat-fix")
 """Operators without work of their own: they only say where bytes stand."""
-
-_CONSTANTS = ("const", "const-fix")
 
 
 def partition(lowered: Lowered, target: Target, log: Log) -> Graph:
@@ -71,9 +68,9 @@ def partition(lowered: Lowered, target: Target, log: Log) -> Graph:
                     f"[UNILOG][WARNING] xir::Op{{name = {op.name}, type = {op.type}}} has been"
                     f" assigned to CPU: [{reasons[op.name]}]."
                 )
-    _copy_unplaceable_operands(graph, groups)
-    _add_borders(graph, groups)
-    _sort_for_file(graph, lowered.ranks)
+    copy_unplaceable_operands(graph, groups)
+    add_borders(graph, groups)
+    sort_for_file(graph, lowered.ranks)
     for names in _in_order(graph, groups):
         device = graph.ops[names[0]].get("device")
         if device == "DPU":
@@ -94,7 +91,7 @@ def assign_devices(graph: Graph, target: Target) -> Tuple[Dict[str, str], Dict[s
     for op in graph.ops.values():
         if op.type in ("data", "data-fix"):
             devices[op.name] = "USER"
-        elif op.type not in _CONSTANTS:
+        elif op.type not in CONSTANTS:
             reason = reason_for_cpu(graph, op, target, devices)
             devices[op.name] = "DPU" if reason is None else "CPU"
             if reason is not None:
@@ -109,7 +106,7 @@ def assign_devices(graph: Graph, target: Target) -> Tuple[Dict[str, str], Dict[s
                 devices[name] = "CPU"
                 reasons[name] = "there is no DPU operator beside it to work for"
     for name, readers in graph.consumers().items():
-        if graph.ops[name].type in _CONSTANTS:
+        if graph.ops[name].type in CONSTANTS:
             devices[name] = devices[readers[0].name] if readers else "CPU"
     return devices, reasons
 
@@ -130,7 +127,7 @@ def find_groups(graph: Graph, devices: Mapping[str, str]) -> Dict[str, int]:
         return name
 
     for op in graph.ops.values():
-        if op.type in _CONSTANTS:
+        if op.type in CONSTANTS:
             continue
         before = [name for name in op.input_names if name in level]
         level[op.name] = max(
@@ -140,145 +137,10 @@ def find_groups(graph: Graph, devices: Mapping[str, str]) -> Dict[str, int]:
             if level[name] == level[op.name] and devices[name] == devices[op.name]:
                 parent[find(op.name)] = find(name)
     for name, readers in graph.consumers().items():
-        if graph.ops[name].type in _CONSTANTS and readers:
+        if graph.ops[name].type in CONSTANTS and readers:
             parent[find(name)] = find(readers[0].name)
     numbers: Dict[str, int] = {}
     return {name: numbers.setdefault(find(name), len(numbers)) for name in graph.ops}
-
-
-def _copy_unplaceable_operands(graph: Graph, groups: Dict[str, int]) -> None:
-    """Puts a copy between a DPU concatenation and each operand it cannot take in place."""
-    consumers = graph.consumers()
-    inside = {name for name, op in graph.ops.items() if op.get("device") == "DPU"}
-    added: Dict[str, Op] = {}
-    for concat in graph.ops.values():
-        if concat.type != "concat-fix" or concat.name not in inside:
-            continue
-        operands = list(concat.inputs["input"])
-        for index, name in enumerate(operands):
-            operand = graph.ops[name]
-            leaves = any(groups[r.name] != groups[concat.name] for r in consumers[name])
-            same_group = groups[name] == groups[concat.name]
-            if same_group and not leaves and is_placeable(operand, concat, consumers[name]):
-                continue
-            own = _free_name(graph, added, f"{operand.tensor.name}_inserted_fix")
-            tensor = int8_tensor(own, operand.tensor.dims, operand.tensor.fix_point or 0)
-            attrs: Dict[str, Attr] = {
-                "nonlinear": string("NONE"),
-                "type": string("ADD"),
-                "device": string("DPU"),
-            }
-            added[own] = Op(own, "eltwise-fix", tensor, attrs, {"input": (name,)})
-            groups[own] = groups[concat.name]
-            operands[index] = own
-        concat.inputs["input"] = tuple(operands)
-    if added:
-        _insert(graph, added)
-
-
-def _add_borders(graph: Graph, groups: Dict[str, int]) -> None:
-    """Adds an upload for each value that enters the DPU, a download for each that leaves."""
-    added: Dict[str, Op] = {}
-    downloads: Dict[str, str] = {}
-    uploads: Dict[Tuple[str, int], str] = {}
-    for op in list(graph.ops.values()):
-        for arg, names in op.inputs.items():
-            given: List[str] = []
-            for name in names:
-                source = graph.ops[name]
-                if groups[name] != groups[op.name] and source.type not in _CONSTANTS:
-                    if source.get("device") == "DPU":
-                        if name not in downloads:
-                            downloads[name] = _download(graph, added, source)
-                            groups[downloads[name]] = groups[name]
-                        name = downloads[name]
-                    if op.get("device") == "DPU":
-                        key = (name, groups[op.name])
-                        if key not in uploads:
-                            uploads[key] = _upload(graph, added, name)
-                            groups[uploads[key]] = groups[op.name]
-                        name = uploads[key]
-                given.append(name)
-            op.inputs[arg] = tuple(given)
-    _insert(graph, added)
-
-
-def _download(graph: Graph, added: Dict[str, Op], source: Op) -> str:
-    name = _free_name(graph, added, f"{source.name}_download")
-    tensor = source.tensor
-    outside = replace(tensor, attrs=dict(tensor.attrs))
-    source.tensor = replace(tensor, name=f"{tensor.name}_download_0")
-    added[name] = Op(
-        name, "download", outside, {"device": string("DPU")}, {"input": (source.name,)}
-    )
-    return name
-
-
-def _upload(graph: Graph, added: Dict[str, Op], source: str) -> str:
-    name = _free_name(graph, added, f"{source}_upload")
-    tensor = (added.get(source) or graph.ops[source]).tensor
-    inside = replace(
-        tensor, name=f"{tensor.name}_upload_{name.rpartition('_')[2]}", attrs=dict(tensor.attrs)
-    )
-    added[name] = Op(name, "upload", inside, {"device": string("DPU")}, {"input": (source,)})
-    return name
-
-
-def _free_name(graph: Graph, added: Mapping[str, Op], stem: str) -> str:
-    number = 0
-    while f"{stem}_{number}" in graph.ops or f"{stem}_{number}" in added:
-        number += 1
-    return f"{stem}_{number}"
-
-
-def _insert(graph: Graph, added: Mapping[str, Op]) -> None:
-    """Adds operators and brings all into an order in which inputs come first."""
-    waiting: Dict[str, Op] = {**graph.ops, **added}
-    ops: Dict[str, Op] = {}
-    for start in waiting:
-        stack = [start]
-        while stack:
-            op = waiting[stack[-1]]
-            missing = [name for name in op.input_names if name not in ops]
-            if missing:
-                stack.append(missing[0])
-            else:
-                ops[op.name] = op
-                stack.pop()
-    graph.ops = ops
-
-
-def _sort_for_file(graph: Graph, ranks: Mapping[str, int]) -> None:
-    """Brings operators into the order of genuine files.
-
-    It is the reverse of the order in which a depth-first search along the readers is done with
-    them. The search starts at each operator without inputs in turn, those kept as they were
-    first; these and the readers are taken in the order of the quantized file.
-    """
-
-    def rank(name: str) -> int:
-        return ranks.get(name, len(ranks) + len(graph.ops))
-
-    readers = {
-        name: sorted((op.name for op in ops), key=rank) for name, ops in graph.consumers().items()
-    }
-    heads = [op for op in graph.ops.values() if not op.input_names]
-    heads.sort(key=lambda op: (op.type.endswith("-fix"), rank(op.name)))
-    done: List[str] = []
-    seen: Set[str] = set()
-    for head in heads:
-        seen.add(head.name)
-        stack = [(head.name, iter(readers[head.name]))]
-        while stack:
-            name, rest = stack[-1]
-            following = next((reader for reader in rest if reader not in seen), None)
-            if following is None:
-                done.append(name)
-                stack.pop()
-            else:
-                seen.add(following)
-                stack.append((following, iter(readers[following])))
-    graph.ops = {name: graph.ops[name] for name in reversed(done)}
 
 
 def _in_order(graph: Graph, groups: Mapping[str, int]) -> List[List[str]]:
@@ -292,14 +154,14 @@ def _in_order(graph: Graph, groups: Mapping[str, int]) -> List[List[str]]:
         members.setdefault(groups[name], []).append(name)
     sources: Dict[int, Set[int]] = {group: set() for group in members}
     for op in graph.ops.values():
-        read = {groups[n] for n in op.input_names if graph.ops[n].type not in _CONSTANTS}
+        read = {groups[n] for n in op.input_names if graph.ops[n].type not in CONSTANTS}
         sources[groups[op.name]] |= read - {groups[op.name]}
 
     def start(group: int) -> Tuple[int, int]:
         names = members[group]
         if graph.ops[names[0]].get("device") == "USER":
             return 0, -place[names[0]]
-        return 1, min(place[name] for name in names if graph.ops[name].type not in _CONSTANTS)
+        return 1, min(place[name] for name in names if graph.ops[name].type not in CONSTANTS)
 
     waiting = sorted(members, key=start)
     done: List[int] = []
