@@ -1,0 +1,76 @@
+"""Fix positions after calibration: the DPU's shifts stay within their limits."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import pytest
+
+from deepfake_fpga.quantize.adjustment import Positions, adjust, legal_shifts
+from deepfake_fpga.quantize.graph import CONV2D, INPUT, RELU, RESIZE, Node, QuantizerGraph
+from deepfake_fpga.quantize.groups import entries
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        # input, weight, bias, output: as the vendor's tool changed them
+        ((5, 0, 12, 12), (5, 0, 12, 5)),
+        ((12, 12, 3, 3), (12, 7, 3, 3)),
+        ((11, 12, -1, -1), (11, 4, -1, -1)),
+        ((-1, 3, 12, -4), (-1, 3, 12, -4)),
+        ((-4, 5, 12, -6), (-4, 5, 10, -6)),
+        ((-7, 8, 12, -5), (-7, 8, 11, -5)),
+        ((7, 12, 2, 10), (7, 11, 2, 10)),
+        ((6, 7, 10, 4), (6, 7, 10, 4)),
+        # without a bias only the accumulator's shift counts
+        ((7, 12, None, 10), (7, 12, None, 10)),
+    ],
+)
+def test_shift_examples(given: tuple, expected: tuple) -> None:  # type: ignore[type-arg]
+    i, w, b, o = given
+    assert legal_shifts(Positions(i, w, b, o)) == Positions(*expected)
+
+
+def test_cut_at_its_limits_is_left_alone() -> None:
+    for output in (13, -3):
+        same = Positions(input=6, weight=7, bias=None, output=output)
+        assert legal_shifts(same) == same
+
+
+def build(resize: Optional[str] = None) -> QuantizerGraph:
+    """input -> conv -> relu [-> resize]"""
+    graph = QuantizerGraph("Net")
+    source = Node(INPUT, "input_0", [], (1, 3, 4, 4))
+    conv = Node(CONV2D, "Net/Conv2d[c]", [source], (1, 3, 4, 4))
+    conv.params = {"weight": "Net::c.weight", "bias": "Net::c.bias"}
+    relu = Node(RELU, "Net/ReLU[r]", [conv], (1, 3, 4, 4))
+    graph.nodes = [source, conv, relu]
+    if resize is not None:
+        graph.nodes.append(Node(RESIZE, "Net", [relu], (1, 3, 8, 8), {"mode": resize}))
+    graph.outputs = graph.nodes[-1]
+    graph.number()
+    return graph
+
+
+def test_adjusts_the_carrier_of_the_group_and_says_so() -> None:
+    graph = build()
+    found = entries(graph)
+    source, _, relu = graph.nodes
+    params = {"Net::c.weight": 0, "Net::c.bias": 12}
+    outputs = {source: 5, relu: 12}
+    notes = adjust(graph, found, params, outputs)
+    assert outputs == {source: 5, relu: 5}
+    assert params == {"Net::c.weight": 0, "Net::c.bias": 12}
+    assert notes == ["output Net::nndct_relu_2: fix position 12 to 5, its shift would be negative"]
+
+
+@pytest.mark.parametrize(("mode", "position"), [("nearest", 4), ("bilinear", 5)])
+def test_nearest_resize_keeps_its_inputs_position(mode: str, position: int) -> None:
+    graph = build(mode)
+    source, _, relu, resize = graph.nodes
+    outputs = {source: 6, relu: 4, resize: 5}
+    params = {"Net::c.weight": 7, "Net::c.bias": 10}
+    notes = adjust(graph, entries(graph), params, outputs)
+    assert outputs[resize] == position
+    assert len(notes) == (mode == "nearest")
