@@ -94,7 +94,7 @@ def artifact_of(graph: Graph, path: Path, manifest: Optional[Mapping[str, Any]] 
     manifest = dict(manifest or {})
     input_op = _input_op(graph, path)
     reason = []
-    if "preprocessing" in manifest:
+    if manifest.get("preprocessing"):
         preprocessing = Preprocessing.from_json(_object(manifest, "preprocessing", path))
         reason.append("preprocessing from the manifest")
     else:
@@ -102,7 +102,7 @@ def artifact_of(graph: Graph, path: Path, manifest: Optional[Mapping[str, Any]] 
         preprocessing = Preprocessing(height=shape[1], width=shape[2])
         reason.append("no manifest: standard preprocessing")
     _check_input(input_op, preprocessing, path)
-    if "outputs" in manifest:
+    if manifest.get("outputs"):
         mask, classifier = _named_outputs(graph, _object(manifest, "outputs", path), path)
         reason.append("outputs by name from the manifest")
     else:

@@ -6,23 +6,24 @@ the DPU's (ties go up, saturating); everything else is the plain float32 definit
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, Sequence
+from typing import Callable, Dict, List, Mapping
 
 import numpy as np
 
 from ..compile.xir.graph import Graph, Op
 from ..errors import UnsupportedError
+from .devices import operators
 
 Rule = Callable[[Op, List[np.ndarray]], np.ndarray]
 
 
-def run_cpu_operator(graph: Graph, op: Op, values: Sequence[np.ndarray]) -> np.ndarray:
-    """Runs one operator.
+def run_cpu_operator(graph: Graph, op: Op, values: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Runs one operator; fixed-point ones that the compiler left to the host by their integer rule.
 
     Args:
-        graph: the model, for messages.
+        graph: the model.
         op: the operator.
-        values: its inputs, in the order of ``op.input_names``.
+        values: at least the tensors it reads, by operator name.
 
     Returns:
         The operator's tensor.
@@ -30,32 +31,36 @@ def run_cpu_operator(graph: Graph, op: Op, values: Sequence[np.ndarray]) -> np.n
     Raises:
         UnsupportedError: there is no rule for the operator's type.
     """
-    try:
-        rule = RULES[op.type]
-    except KeyError:
-        raise UnsupportedError(
-            f"Operator type {op.type!r} cannot be run on the host",
-            f"operator {op.name!r} of {graph.name!r}; known: {', '.join(sorted(RULES))}",
-        ) from None
-    return rule(op, list(values))
+    if op.type in RULES:
+        return RULES[op.type](op, [values[name] for name in op.input_names])
+    if operators.is_supported(op.type):
+        return operators.run_operator(graph, op, values)
+    raise UnsupportedError(
+        f"Operator type {op.type!r} cannot be run on the host",
+        f"operator {op.name!r} of {graph.name!r}; known: {', '.join(sorted(RULES))}",
+    )
 
 
 def is_supported(op_type: str) -> bool:
     """Whether ``run_cpu_operator`` has a rule for this type."""
-    return op_type in RULES
+    return op_type in RULES or operators.is_supported(op_type)
 
 
 def float2fix(values: np.ndarray, fix_point: int, signed: bool = True) -> np.ndarray:
-    """``clip(floor(x * 2^fix_point + 1/2))``: float32 to int8, or uint8 if not ``signed``."""
+    """``clip(floor(x * 2^fix_point + 1/2))``: float32 to int8, or uint8 if not ``signed``.
+
+    Not-a-number gives 0.
+    """
     scaled = np.floor(values.astype(np.float64) * 2.0**fix_point + 0.5)
+    scaled[np.isnan(scaled)] = 0
     if signed:
-        return np.clip(scaled, -128, 127).astype(np.int8)
-    return np.clip(scaled, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(scaled, -128, 127), np.int8)
+    return np.asarray(np.clip(scaled, 0, 255), np.uint8)
 
 
 def fix2float(codes: np.ndarray, fix_point: int) -> np.ndarray:
     """``code * 2^-fix_point`` in float32, exact."""
-    return codes.astype(np.float32) * np.float32(2.0**-fix_point)
+    return np.asarray(codes.astype(np.float32) * np.float32(2.0**-fix_point))
 
 
 def sigmoid(values: np.ndarray) -> np.ndarray:
@@ -115,15 +120,12 @@ def _hard_sigmoid(op: Op, x: List[np.ndarray]) -> np.ndarray:
 
 
 def _transpose(op: Op, x: List[np.ndarray]) -> np.ndarray:
-    return x[0].transpose(op.get("order"))
+    moved: np.ndarray = x[0].transpose(op.get("order"))
+    return moved
 
 
 def _reshape(op: Op, x: List[np.ndarray]) -> np.ndarray:
     return x[0].reshape((x[0].shape[0], *op.tensor.dims[1:]))
-
-
-def _same(op: Op, x: List[np.ndarray]) -> np.ndarray:
-    return x[0]
 
 
 def _concat(op: Op, x: List[np.ndarray]) -> np.ndarray:
@@ -165,12 +167,7 @@ RULES: Dict[str, Rule] = {
     "reshape": _reshape,
     "flatten": _reshape,
     "squeeze": _reshape,
-    "identity": _same,
-    "upload": _same,
-    "download": _same,
     "concat": _concat,
-    "concat-fix": _concat,
-    "reshape-fix": _reshape,
     "argmax": _argmax,
     "argmax-fix": _argmax,
     "add": _add,

@@ -19,7 +19,7 @@ from ..compile.xir.graph import Graph, Op, Subgraph
 from ..errors import DataError, DeviceError, MissingError, UnsupportedError
 from ..preprocessing import quantization_table, to_codes, to_float
 from .artifact import Artifact
-from .cpu_operators import fix2float, run_cpu_operator, sigmoid
+from .cpu_operators import fix2float, is_supported, run_cpu_operator, sigmoid
 from .devices import choose_device, open_device
 from .devices.base import Device
 
@@ -59,6 +59,9 @@ class Timings:
     host: float = 0.0
     batches: int = 0
     images: int = 0
+
+
+_GIVEN = ("data", "data-fix", "const", "const-fix")
 
 
 @dataclass
@@ -230,8 +233,9 @@ class _CompiledModel(_Model):
         if mask is None or classifier is None:
             raise UnsupportedError("The model lacks an output named in its manifest")
         self.mask, self.classifier = _logits_op(self.graph, mask), classifier
-        self.steps = _ordered(self.graph)
         self.needed = _ancestors(self.graph, [self.mask, self.classifier])
+        self.steps = [s for s in _ordered(self.graph) if self.needed.intersection(s.all_ops())]
+        self._refuse_unknown()
         fix_point = self.input.tensor.fix_point
         self.preprocessing = artifact.preprocessing
         self.table = (
@@ -254,6 +258,19 @@ class _CompiledModel(_Model):
             raise
         self.op_of = {op.tensor.name: op.name for op in self.graph.ops.values()}
 
+    def _refuse_unknown(self) -> None:
+        """Refuses a model that would fail on its first batch."""
+        for step in self.steps:
+            for name in step.all_ops():
+                op = self.graph.op(name)
+                known = is_supported(op.type) or op.type in _GIVEN
+                if step.device != "DPU" and name in self.needed and not known:
+                    raise UnsupportedError(
+                        f"Operator type {op.type!r} cannot be run on the host",
+                        f"operator {name!r} of {self.graph.name!r}",
+                        "deepfake-fpga inspect shows what falls to the CPU and why",
+                    )
+
     def prepare(self, images: np.ndarray) -> Arrays:
         if self.table is None:
             pixels = to_float(images, self.preprocessing).transpose(0, 2, 3, 1)
@@ -273,8 +290,7 @@ class _CompiledModel(_Model):
             for name in self.steps[job.step].all_ops():
                 if name in self.needed and name not in job.values:
                     op = self.graph.op(name)
-                    values = [job.values[source] for source in op.input_names]
-                    job.values[name] = run_cpu_operator(self.graph, op, values)
+                    job.values[name] = run_cpu_operator(self.graph, op, job.values)
             job.step += 1
 
     def finish(self, job: _Job) -> float:

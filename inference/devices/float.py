@@ -11,6 +11,7 @@ from typing import Any, Dict, Optional
 
 import numpy as np
 
+from ...errors import MismatchError
 from ...preprocessing import Preprocessing
 from .base import Batch, TensorInfo
 from .worker import WorkerDevice
@@ -72,8 +73,16 @@ def open_checkpoint(
         threads: torch threads.
 
     Raises:
+        MismatchError: the checkpoint wants other preprocessing than the model.
         ToolkitError: what ``quantize.checkpoint.load_checkpoint`` raises.
     """
     from ...quantize.checkpoint import load_checkpoint
 
-    return FloatDevice(load_checkpoint(path).model, preprocessing, batch, threads)
+    checkpoint = load_checkpoint(path)
+    if checkpoint.preprocessing != preprocessing:
+        raise MismatchError(
+            "The checkpoint and the compiled model want different preprocessing",
+            f"{path}: {checkpoint.preprocessing}; model: {preprocessing}",
+            "compile a model from this checkpoint",
+        )
+    return FloatDevice(checkpoint.model, preprocessing, batch, threads)

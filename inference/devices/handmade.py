@@ -32,7 +32,8 @@ class GraphBuilder:
 
     def input(self, dims: Sequence[int], fix_point: int, name: str = "image") -> str:
         """A ``data-fix`` with its upload; returns the upload's operator name."""
-        self._add("USER", Op(name, "data-fix", int8_tensor(name + "_fix", dims, fix_point)))
+        attrs = {"shape": int32s(dims), "data_type": string("XINT8")}
+        self._add("USER", Op(name, "data-fix", int8_tensor(name + "_fix", dims, fix_point), attrs))
         upload = name + "_upload_0"
         tensor = int8_tensor(name + "_fix_upload_0", dims, fix_point)
         self._add("DPU", Op(upload, "upload", tensor, {}, {"input": (name,)}))
@@ -80,6 +81,10 @@ class GraphBuilder:
     def on_host(self, name: str, kind: str, dims: Sequence[int], source: str, **attrs: Any) -> str:
         """A float operator in the CPU subgraph."""
         typed = {key: _attr(value) for key, value in attrs.items()}
+        if kind in ("fix2float", "float2fix"):
+            typed.update(
+                bit_width=int32(8), round_mode=string("DPU_ROUND"), if_signed=boolean(True)
+            )
         tensor = float32_tensor(name, dims)
         return self._add("CPU", Op(name, kind, tensor, typed, {"input": (source,)}))
 

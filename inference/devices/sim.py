@@ -219,6 +219,8 @@ def _open(model: bytes, threads: Optional[int]) -> Any:
     options.log_severity_level = 3
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1
+    # Decoding and writing want the cores too: waiting threads sleep.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # The nodes are final: nothing to fuse, and nothing may be changed.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     try:

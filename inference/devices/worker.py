@@ -14,7 +14,7 @@ from typing import Dict, Optional
 
 import numpy as np
 
-from ...errors import DeviceError
+from ...errors import DeviceError, ToolkitError
 from .base import Batch, Device
 
 Outputs = Dict[str, np.ndarray]
@@ -61,7 +61,14 @@ class WorkerDevice(Device):
                 f"Device {self.name} has no batch under ticket {ticket}",
                 "each ticket can be waited for once",
             )
-        return future.result()
+        try:
+            return future.result()
+        except ToolkitError:
+            raise
+        except Exception as error:
+            raise DeviceError(
+                f"Device {self.name} failed on a batch", f"{type(error).__name__}: {error}"
+            ) from error
 
     def close(self) -> None:
         """Lets the batch in progress finish, drops the queued ones, ends the thread."""
