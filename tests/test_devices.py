@@ -12,6 +12,7 @@ import pytest
 
 from deepfake_fpga.compile.compiler import compile_graph
 from deepfake_fpga.compile.targets import target_by_name
+from deepfake_fpga.compile.weights import constant_arrays
 from deepfake_fpga.compile.xir.graph import Graph
 from deepfake_fpga.compile.xir.xmodel import read_xmodel
 from deepfake_fpga.errors import DeviceError, MissingError, UnsupportedError
@@ -21,6 +22,7 @@ from deepfake_fpga.inference.devices.base import Device
 from deepfake_fpga.inference.devices.handmade import GraphBuilder, uynet
 from deepfake_fpga.inference.devices.null import NullDevice
 from deepfake_fpga.inference.devices.onnx_graph import MAX_CUT
+from deepfake_fpga.inference.devices.operators import convolution_fix_points
 from deepfake_fpga.inference.devices.reference import ReferenceDevice
 from deepfake_fpga.inference.devices.sim import SimDevice
 from deepfake_fpga.preprocessing import Preprocessing, quantization_table
@@ -502,6 +504,63 @@ def test_the_genuine_zcu102_model_runs(shared: Path, exact: Open) -> None:
     assert np.array_equal(results[conv.tensor.name], expected)
     pooled = next(array for name, array in results.items() if name != conv.tensor.name)
     assert np.array_equal(pooled[:, :, 0], expected.max(axis=2))
+
+
+def crop(graph: Graph, rows: int, columns: int) -> Graph:
+    """The genuine detection head on a smaller picture: every side divided, constants untouched."""
+    for op in graph.ops.values():
+        dims = op.tensor.dims
+        picture = op.type not in ("const-fix", "const") and len(dims) == 4
+        if picture and dims[1] % rows == 0 and dims[2] % columns == 0:
+            op.tensor.dims = (1, dims[1] // rows, dims[2] // columns, dims[3])
+    return graph
+
+
+def test_one_network_compiled_for_three_targets_gives_one_answer(shared: Path) -> None:
+    answers: List[List[np.ndarray]] = []
+    for name in ("zcu102", "vck5000_8pe", "vck5000_6pedwc"):
+        graph = crop(read_xmodel(shared / "xmodels" / f"{name}_pointpillars_v2.5.xmodel"), 31, 27)
+        subgraph = max(graph.subgraphs("DPU"), key=lambda child: len(child.all_ops()))
+        x: Dict[str, np.ndarray] = {}
+        for make in (ReferenceDevice, SimDevice):
+            with make(graph, subgraph, 2) as device:
+                (info,) = device.inputs
+                assert info.shape == (2, 16, 16, 64)
+                x[info.name] = np.random.default_rng(4).integers(0, 128, info.shape).astype(np.int8)
+                results = device.wait(device.submit(x))
+                answers.append([results[name] for name in sorted(results)])
+    assert len(answers) == 6
+    assert len(answers[0]) == 3
+    for answer in answers:
+        for one, other in zip(answer, answers[0]):
+            assert one.any()
+            assert np.array_equal(one, other)
+
+
+def test_a_hard_sigmoid_inside_a_genuine_convolution(shared: Path) -> None:
+    graph = read_xmodel(shared / "xmodels" / "vck5000_8pe_tf2mnist_v2.5.xmodel")
+    op = next(op for op in graph.ops.values() if op.get("nonlinear") == "HSIGMOID")
+    subgraph = next(child for child in graph.subgraphs("DPU") if op.name in child.all_ops())
+    fi, fw, fb, fo = convolution_fix_points(graph, op)
+    # What the compiler wrote is how the attribute was read: the cut leads to hsigmoid_in.
+    assert fi + fw - op.get("shift_cut") == op.get("hsigmoid_in")
+    assert fi + fw - fb == op.get("shift_bias")
+    constants = constant_arrays(graph)
+    weights = constants[op.inputs["weights"][0]].astype(float) / 2.0**fw
+    bias = constants[op.inputs["bias"][0]].astype(float) / 2.0**fb
+    results = []
+    for make in (ReferenceDevice, SimDevice):
+        with make(graph, subgraph, 1, taps=[op.tensor.name]) as device:
+            (info,) = device.inputs
+            x = np.random.default_rng(6).integers(-9, 10, info.shape).astype(np.int8)
+            results.append(device.wait(device.submit({info.name: x}))[op.tensor.name])
+    assert np.array_equal(*results)
+    real = np.einsum("ohwi,nhwi->no", weights, x / 2.0**fi) + bias
+    expected = np.clip(real / 6 + 0.5, 0, 1) * 2.0**fo
+    # One rounding to 2^-hsigmoid_in inside, one at the end, saturation at 127.
+    distance = np.abs(results[0].reshape(-1) - np.minimum(expected, 127).reshape(-1))
+    assert distance.max() <= 2.0 ** (fo - op.get("hsigmoid_in") - 1) / 6 + 1
+    assert len(np.unique(results[0])) > 3
 
 
 # -- the interface ------------------------------------------------------------------------------

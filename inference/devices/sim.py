@@ -213,7 +213,12 @@ def _probe() -> Tuple[Graph, Dict[str, np.ndarray], Dict[str, np.ndarray]]:
 
 
 def _open(model: bytes, threads: Optional[int]) -> Any:
-    import onnxruntime
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise DeviceError(
+            "The simulated card needs ONNX Runtime", str(error), "pip install onnxruntime"
+        ) from None
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
