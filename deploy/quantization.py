@@ -153,13 +153,18 @@ def measure(
 
     started = now()
     folder = request.build.quant_model
-    calibration = read_manifest(folder, made_by=CALIB_COMMAND)
-    _check_calibration(folder, calibration)
+    calibration = _calibration(request)
     backend, reason = select_backend(request.backend)
     say(f"backend {backend.name}: {reason}")
-    path = _calibrated_checkpoint(request, calibration)
-    say(f"checkpoint {path} (the one that was calibrated)")
-    checkpoint = load_checkpoint(path)
+    if calibration is None:
+        path, why = _float_checkpoint(request)
+        checkpoint = load_checkpoint(path)
+        calibration = _foreign_calibration(folder, checkpoint)
+        say(f"calibration: {calibration.backend_reason}")
+    else:
+        path, why = _calibrated_checkpoint(request, calibration), "the one that was calibrated"
+        checkpoint = load_checkpoint(path)
+    say(f"checkpoint {path} ({why})")
     dataset = _dataset(request, say)
     quantized = backend.load(checkpoint.model, _example(checkpoint), folder)
     done = progress("test", len(dataset))
@@ -273,6 +278,36 @@ def _calibrated_checkpoint(request: QuantRequest, calibration: Manifest) -> Path
             f"{CALIB_COMMAND} --checkpoint {path}",
         )
     return path
+
+
+def _calibration(request: QuantRequest) -> Optional[Manifest]:
+    """The manifest of our calibration, checked; ``None`` for files that another tool left."""
+    from ..quantize.backend import CALIBRATION_FILES
+
+    folder = request.build.quant_model
+    if not (folder / MANIFEST).is_file() and all(
+        (folder / name).is_file() for name in CALIBRATION_FILES
+    ):
+        return None
+    calibration = read_manifest(folder, made_by=CALIB_COMMAND)
+    _check_calibration(folder, calibration)
+    return calibration
+
+
+def _foreign_calibration(folder: Path, checkpoint: Checkpoint) -> Manifest:
+    """What can be said of a calibration without a manifest, such as the vendor's own."""
+    from ..quantize.backend import CALIBRATION_FILES
+
+    reason = f"no {MANIFEST} beside {CALIBRATION_FILES[0]}: made by another tool"
+    return Manifest(
+        stage="calib",
+        backend="unknown",
+        backend_reason=reason,
+        model=checkpoint.describe(),
+        preprocessing=checkpoint.preprocessing,
+        made=[FileRecord.of(folder / name, name) for name in CALIBRATION_FILES],
+        warnings=[f"{reason}; whether it belongs to these weights cannot be checked"],
+    )
 
 
 def _check_calibration(folder: Path, calibration: Manifest) -> None:

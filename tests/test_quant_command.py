@@ -340,3 +340,23 @@ def fresh_modules() -> List[str]:
         [sys.executable, "-c", code], stdout=subprocess.PIPE, check=True, text=True
     )
     return done.stdout.rsplit("MODULES", 1)[1].split()
+
+
+def test_a_calibration_by_another_tool_is_tested_without_a_manifest(
+    tmp_path: Path, faces: Path
+) -> None:
+    build, checkpoint = tmp_path / "build", save_model(tmp_path / "m.pth", seed=5)
+    quant("--mode", "calib", "-d", build, "--data", faces, "--checkpoint", checkpoint)
+    (build / "quant_model" / "manifest.json").unlink()
+    quant("--mode", "test", "-d", build, "--data", faces)
+    manifest = read_manifest(build / "quant_model")
+    assert (manifest.stage, manifest.backend) == ("test", "sim")
+    assert "made by another tool" in manifest.warnings[0]
+    assert not changed_files(build / "quant_model", manifest)
+    # Of another network it is still refused, by the names in it.
+    shutil.copy(str(build / "quant_model" / "quant_info.json"), str(tmp_path / "kept.json"))
+    (build / "quant_model" / "manifest.json").unlink()
+    text = (tmp_path / "kept.json").read_text().replace("UYNet::outc", "UYNet::other")
+    (build / "quant_model" / "quant_info.json").write_text(text)
+    with pytest.raises(MismatchError, match="outc"):
+        quant("--mode", "test", "-d", build, "--data", faces)
