@@ -14,6 +14,7 @@ from typing import Any, Iterator, List, Optional, cast
 import numpy as np
 
 from ...errors import UnsupportedError
+from ..conversion import convert
 from ..records import VideoInfo
 
 ENCODER = "libx264"
@@ -46,7 +47,7 @@ def encodable(image: np.ndarray) -> Any:
     if rows or columns:
         image = np.pad(image, ((0, rows), (0, columns), (0, 0)), mode="edge")
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-    return frame.reformat(format="yuv420p", dst_colorspace="ITU709")
+    return convert(frame, "yuv420p", dst_colorspace="ITU709")
 
 
 class Mp4Writer:

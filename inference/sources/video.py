@@ -19,6 +19,7 @@ import numpy as np
 
 from ...errors import FormatError, UsageError
 from ...files import refuse_impostor
+from ..conversion import convert
 from ..records import Frame, Status, VideoInfo
 from .base import Read, Source
 
@@ -194,7 +195,7 @@ def _convert(frame: Any, turns: int, place: Dict[str, Any]) -> Frame:
     import av
 
     try:
-        image = frame.to_ndarray(format="rgb24")
+        image = convert(frame, "rgb24").to_ndarray()
     except (av.error.FFmpegError, ValueError, MemoryError) as error:
         reason = f"FFmpeg cannot turn it into RGB: {error}"
         return Frame(image=None, status=Status.DECODE_ERROR, **dict(place, reason=reason))
