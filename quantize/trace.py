@@ -52,7 +52,14 @@ def trace(
             tracer, recorded, defaults = _record(model, len(example))
             run = _Run(torch.fx.GraphModule(model, recorded))
             # A forward may start with an operator that overwrites its operand.
-            run.run(*(x.detach().clone() for x in example), *defaults)
+            try:
+                run.run(*(x.detach().clone() for x in example), *defaults)
+            except Exception as error:
+                raise UsageError(
+                    f"{type(model).__name__} cannot run on the example",
+                    f"shapes {[list(x.shape) for x in example]}: {_first_line(error)}",
+                    "give an example of the shape and type the model was made for",
+                ) from error
         relu6 = RELU if replace_relu6 else RELU6
         return _Builder(model, tracer, run, relu6).build(recorded, len(example))
     finally:
@@ -137,6 +144,11 @@ def _record(model: nn.Module, operands: int) -> Tuple[_Tracer, torch.fx.Graph, L
         ) from error
 
 
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"
+
+
 def _model_line(error: BaseException) -> str:
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if not _internal(frame.filename):
@@ -199,6 +211,10 @@ class _Builder:
     def _call(self, fx_node: torch.fx.Node) -> Any:
         if fx_node in self.run.values and not _holds_tensor(self.run.values[fx_node]):
             return self.run.values[fx_node]
+        if isinstance(fx_node.target, type) and hasattr(fx_node.target, "_fields"):
+            # torch.fx records the making of a named tuple as a call.
+            fields = {k: self._resolve(v) for k, v in fx_node.kwargs.items()}
+            return fx_node.target(*(self._resolve(a) for a in fx_node.args), **fields)
         kind = fx_node.op
         module = self.model.get_submodule(str(fx_node.target)) if kind == "call_module" else None
         call = Call(
