@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Callable, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from deepfake_fpga.compile.xir.xmodel import read_xmodel
 from deepfake_fpga.errors import DeviceError, MissingError, UnsupportedError
 from deepfake_fpga.inference.cpu_operators import float2fix, sigmoid
 from deepfake_fpga.inference.devices import GRAPH_DEVICES, choose_device, open_device
+from deepfake_fpga.inference.devices import sim as sim_module
 from deepfake_fpga.inference.devices.base import Device
 from deepfake_fpga.inference.devices.handmade import GraphBuilder, uynet
 from deepfake_fpga.inference.devices.null import NullDevice
@@ -561,6 +562,33 @@ def test_a_hard_sigmoid_inside_a_genuine_convolution(shared: Path) -> None:
     distance = np.abs(results[0].reshape(-1) - np.minimum(expected, 127).reshape(-1))
     assert distance.max() <= 2.0 ** (fo - op.get("hsigmoid_in") - 1) / 6 + 1
     assert len(np.unique(results[0])) > 3
+
+
+@pytest.mark.parametrize("broken", [(), (True,), (True, False)])
+def test_weights_are_carried_as_the_processor_is_exact(
+    monkeypatch: pytest.MonkeyPatch, broken: Tuple[bool, ...]
+) -> None:
+    class Saturating(SimDevice):
+        """Stands for a processor on which the forms in ``broken`` lose sums."""
+
+        def __init__(self, *args: Any, signed_weights: bool) -> None:
+            super().__init__(*args, signed_weights=signed_weights)
+            self.broken = signed_weights in broken
+
+        def compute(self, batch: Any) -> Dict[str, np.ndarray]:
+            outputs = super().compute(batch)
+            if self.broken:
+                outputs["dense_download_0_fix"] = outputs["dense_download_0_fix"] // 2
+            return outputs
+
+    monkeypatch.setattr(sim_module, "SimDevice", Saturating)
+    if len(broken) == 2:
+        with pytest.raises(DeviceError, match="dense_download_0_fix"):
+            sim_module.weight_form.__wrapped__()
+        return
+    signed, reason = sim_module.weight_form.__wrapped__()
+    assert signed is (True not in broken)
+    assert ("saturate" in reason) is (True in broken)
 
 
 # -- the interface ------------------------------------------------------------------------------
