@@ -13,6 +13,7 @@ import numpy as np
 from ..compile.xir.graph import Graph, Op
 from ..errors import UnsupportedError
 from .devices import operators
+from .resizing import resize
 
 Rule = Callable[[Op, List[np.ndarray]], np.ndarray]
 
@@ -152,6 +153,16 @@ def _folded(function: np.ufunc, x: List[np.ndarray]) -> np.ndarray:
     return total
 
 
+def _resize(op: Op, x: List[np.ndarray]) -> np.ndarray:
+    return resize(
+        x[0],
+        (op.tensor.dims[1], op.tensor.dims[2]),
+        str(op.get("mode")),
+        bool(op.get("align_corners", False)),
+        bool(op.get("half_pixel_centers", False)),
+    )
+
+
 RULES: Dict[str, Rule] = {
     "sigmoid": _sigmoid,
     "softmax": _softmax,
@@ -172,5 +183,6 @@ RULES: Dict[str, Rule] = {
     "argmax-fix": _argmax,
     "add": _add,
     "mul": _mul,
+    "resize": _resize,
 }
 """Operator type to rule."""
