@@ -6,8 +6,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
-import av
 import numpy as np
+import pytest
+
+av: Any = pytest.importorskip("av", reason="videos need PyAV")
 
 
 def level(number: int) -> int:

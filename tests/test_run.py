@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List
 
-import av
 import cv2
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from deepfake_fpga.inference.run import RunOptions, run
 from deepfake_fpga.inference.sources import VideoSource, open_images
 from deepfake_fpga.inference.summary import Summary
 
-from .clips import frame_times, spoil_frame, write_clip
+from .clips import av, frame_times, spoil_frame, write_clip
 from .fakes import FakeSession
 
 

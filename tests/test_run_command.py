@@ -16,7 +16,7 @@ from deepfake_fpga.deploy.cli import main
 from deepfake_fpga.inference import artifact
 from deepfake_fpga.inference.devices.handmade import uynet
 
-from .clips import write_clip
+from .clips import av, write_clip
 
 
 @pytest.fixture(scope="session")
@@ -91,8 +91,6 @@ def test_json_is_all_of_standard_output(
 
 
 def test_a_video_side_by_side(model: Path, tmp_path: Path) -> None:
-    import av
-
     clip = write_clip(tmp_path / "clip.mp4", 9, sound="aac")
     output = tmp_path / "out"
     code = call("--video", clip, "-o", output, "--model", model, "--device", "null", "-q",

@@ -7,7 +7,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Iterable, List, Optional
 
-import av
 import cv2
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from deepfake_fpga.inference.records import Frame, FrameResult, Status
 from deepfake_fpga.inference.sinks import MaskSink, OverlaySink, OverlayVideoSink, RecordSink, Sink
 from deepfake_fpga.inference.sources import VideoSource
 
-from .clips import frame_times, level, sound_packets, write_clip
+from .clips import av, frame_times, level, sound_packets, write_clip
 
 FIELDS = [
     "source", "frame", "time", "fake_probability", "verdict", "mask_fraction", "device",

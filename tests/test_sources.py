@@ -16,7 +16,7 @@ from deepfake_fpga.inference.sources import VideoSource, open_images
 from deepfake_fpga.inference.sources.images import decode
 from deepfake_fpga.inference.sources.video import matrix_angle
 
-from .clips import level, spoil_frame, write_clip
+from .clips import av, level, spoil_frame, write_clip
 from .faces import gif_bytes
 
 RED = np.zeros((6, 8, 3), np.uint8)
@@ -243,8 +243,6 @@ def test_an_mp4_without_its_index_is_named(tmp_path: Path) -> None:
 
 
 def test_sound_alone_is_no_video(tmp_path: Path) -> None:
-    import av
-
     path = tmp_path / "x.wav"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=8000)

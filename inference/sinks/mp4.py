@@ -14,12 +14,12 @@ from typing import Any, Iterator, List, Optional, cast
 import numpy as np
 
 from ...errors import UnsupportedError
-from ..conversion import convert
+from ..ffmpeg import from_rgb, load_av
 from ..records import VideoInfo
 
 ENCODER = "libx264"
 QUALITY = {
-    "preset": "veryfast",
+    "preset": "superfast",
     "crf": "20",
     "x264-params": "colorprim=bt709:transfer=bt709:colormatrix=bt709",
 }
@@ -41,13 +41,10 @@ def encodable(image: np.ndarray) -> Any:
     Returns:
         An ``av.VideoFrame`` in yuv420p (BT.709), without a timestamp.
     """
-    import av
-
     rows, columns = image.shape[0] % 2, image.shape[1] % 2
     if rows or columns:
         image = np.pad(image, ((0, rows), (0, columns), (0, 0)), mode="edge")
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-    return convert(frame, "yuv420p", dst_colorspace="ITU709")
+    return from_rgb(np.ascontiguousarray(image))
 
 
 class Mp4Writer:
@@ -67,8 +64,7 @@ class Mp4Writer:
     """
 
     def __init__(self, path: Path, info: VideoInfo, height: int, width: int) -> None:
-        import av
-
+        av = load_av()
         if ENCODER not in av.codecs_available:
             raise UnsupportedError(
                 "The overlay video cannot be encoded",
@@ -157,8 +153,7 @@ class _Sound:
             self._open(output)
 
     def _open(self, output: Any) -> None:
-        import av
-
+        av = load_av()
         self._input = av.open(str(self._info.path))
         if not self._input.streams.audio:
             self.close()
@@ -229,8 +224,7 @@ class _Sound:
 
     @contextlib.contextmanager
     def _noting(self, what: str) -> Iterator[None]:
-        import av
-
+        av = load_av()
         try:
             yield
         except (av.error.FFmpegError, ValueError, OSError) as error:

@@ -17,8 +17,9 @@ from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ...errors import MissingError, UsageError
+from ...errors import MissingError, UnsupportedError, UsageError
 from ...files import impostor
+from ..ffmpeg import load_av, to_rgb
 from ..records import Frame, Status
 from .base import Read, Source
 
@@ -171,12 +172,14 @@ def _is_cut(data: bytes) -> bool:
 
 
 def _decode_gif(data: bytes) -> Tuple[Optional[np.ndarray], str]:
-    import av
-
+    try:
+        av = load_av()
+    except UnsupportedError as error:
+        return None, str(error)
     try:
         with av.open(io.BytesIO(data)) as container:
             for frame in container.decode(video=0):
-                return frame.to_ndarray(format="rgb24"), ""
+                return to_rgb(frame), ""
     except (av.error.FFmpegError, ValueError, IndexError) as error:
         return None, f"FFmpeg cannot decode it: {error}"
     return None, "a GIF without a picture"

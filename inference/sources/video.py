@@ -19,7 +19,7 @@ import numpy as np
 
 from ...errors import FormatError, UsageError
 from ...files import refuse_impostor
-from ..conversion import convert
+from ..ffmpeg import load_av, to_rgb
 from ..records import Frame, Status, VideoInfo
 from .base import Read, Source
 
@@ -66,8 +66,7 @@ class VideoSource(Source):
 
     def reads(self) -> Iterator[Read]:
         """Decodes in order; each call turns one decoded frame into RGB."""
-        import av
-
+        av = load_av()
         with _open(self.info.path) as container:
             stream = _stream(container, self.info.path)
             stream.thread_type = "AUTO"
@@ -192,10 +191,9 @@ def matrix_angle(matrix: bytes) -> float:
 
 
 def _convert(frame: Any, turns: int, place: Dict[str, Any]) -> Frame:
-    import av
-
+    av = load_av()
     try:
-        image = convert(frame, "rgb24").to_ndarray()
+        image = to_rgb(frame)
     except (av.error.FFmpegError, ValueError, MemoryError) as error:
         reason = f"FFmpeg cannot turn it into RGB: {error}"
         return Frame(image=None, status=Status.DECODE_ERROR, **dict(place, reason=reason))
@@ -206,8 +204,7 @@ def _convert(frame: Any, turns: int, place: Dict[str, Any]) -> Frame:
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[Any]:
-    import av
-
+    av = load_av()
     try:
         container = av.open(str(path))
     except (av.error.FFmpegError, OSError, ValueError) as error:
