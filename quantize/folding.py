@@ -2,7 +2,8 @@
 
 With ``scale = gamma / sqrt(var + eps)`` and ``offset = beta - mean * scale`` the convolution's
 output channels are multiplied by ``scale`` and its bias becomes ``bias * scale + offset`` (rule
-2.2 of the vendor's quantizer). A batch norm that follows no convolution becomes an equivalent one
+2.2 of the vendor's quantizer); where a concat of convolutions stands between, each gets its share.
+A batch norm that follows no convolution becomes an equivalent one
 with mean 0, variance 1 and eps 0 (rule 2.3) and stays an operator of its own.
 """
 
@@ -13,7 +14,7 @@ from typing import Tuple
 import numpy as np
 
 from ..errors import UnsupportedError
-from .graph import BATCH_NORM, CONVOLUTIONS, TRANSPOSED, Node, QuantizerGraph
+from .graph import BATCH_NORM, CONCAT, CONVOLUTIONS, TRANSPOSED, Node, QuantizerGraph
 
 
 def fold_batch_norms(graph: QuantizerGraph) -> None:
@@ -26,18 +27,24 @@ def fold_batch_norms(graph: QuantizerGraph) -> None:
     for node in [n for n in graph.nodes if n.op == BATCH_NORM]:
         scale, offset = _scale_and_offset(graph, node)
         source = node.inputs[0]
-        if source.op not in CONVOLUTIONS:
+        joined = source.op == CONCAT and source.attrs["axis"] == 1 and uses[source] <= 1
+        targets = source.inputs if joined else [source]
+        if any(target.op not in CONVOLUTIONS for target in targets):
             _normalise(graph, node, scale, offset)
             continue
-        if uses[source] > 1:
-            # Folding would silently change what the other reader sees.
-            raise UnsupportedError(
-                "A convolution feeds a batch norm and another operator too, so the batch norm "
-                "cannot be folded into it",
-                f"{source.scope} and {node.scope}",
-                "give each reader its own convolution",
-            )
-        _fold(graph, source, scale, offset)
+        first = 0
+        for target in targets:
+            if uses[target] > 1 or targets.count(target) > 1:
+                # Folding would silently change what the other reader sees.
+                raise UnsupportedError(
+                    "A convolution feeds a batch norm and another operator too, so the batch norm "
+                    "cannot be folded into it",
+                    f"{target.scope} and {node.scope}",
+                    "give each reader its own convolution",
+                )
+            last = first + target.attrs["out_channels"]
+            _fold(graph, target, scale[first:last], offset[first:last])
+            first = last
         uses[source] = uses[node]
         for key in node.params.values():
             del graph.params[key]

@@ -84,6 +84,7 @@ class QuantizerGraph:
         nodes: in execution order.
         params: parameter key (``UYNet::outc.conv.weight``) to float32 array, PyTorch layout.
         outputs: the model's result in its own structure, with a ``Node`` for every tensor.
+        notes: where the graph computes something else than the model, in words.
     """
 
     def __init__(self, name: str) -> None:
@@ -91,6 +92,7 @@ class QuantizerGraph:
         self.nodes: List[Node] = []
         self.params: Dict[str, np.ndarray] = {}
         self.outputs: Any = None
+        self.notes: List[str] = []
 
     @property
     def inputs(self) -> List[Node]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import UnsupportedError
 from . import graph as g
+from .factors import LEAKY_SLOPE
 from .graph import Node, QuantizerGraph
 
 
@@ -391,7 +392,11 @@ def _binary(op: str) -> Builder:
 
 
 def _leaky_relu(call: Call) -> Node:
-    # The slope is the DPU's 26/256 whatever the model says.
+    slope = call.module.negative_slope if call.module else call.arg(1, "negative_slope", 0.01)
+    if slope != LEAKY_SLOPE:
+        call.graph.notes.append(
+            f"{call.what}: the DPU's leaky slope {LEAKY_SLOPE} takes the place of {slope}"
+        )
     return call.add(g.LEAKY_RELU, [call.operand(0, "input")])
 
 

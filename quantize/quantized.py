@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..compile.xir.graph import Graph
 from ..compile.xir.xmodel import write_xmodel
-from ..errors import DataError, UsageError
+from ..errors import DataError, UnsupportedError, UsageError
 from .execution import Params, float_tensors, run, tensors_of
 from .export import to_xir
 from .fixpoint import Rounding, quantize, quantize_
@@ -81,13 +81,25 @@ class QuantizedModel:
         }
 
     def parameters(self) -> Dict[str, np.ndarray]:
-        """The parameters as float32 values on their grids, by key, in PyTorch's layout."""
+        """The parameters as float32 values on their grids, by key, in PyTorch's layout.
+
+        Raises:
+            UnsupportedError: a shared layer's uses were corrected differently.
+        """
         table: Dict[str, np.ndarray] = {}
         for node, params in self._params.items():
             for role, key in node.params.items():
                 value = params[role]
-                if value is not None:
-                    table.setdefault(key, value.numpy())
+                if value is None:
+                    continue
+                known = table.setdefault(key, value.numpy())
+                if not np.array_equal(known, value.numpy()):
+                    raise UnsupportedError(
+                        f"A linear layer is used twice and its uses need different parameters, "
+                        f"so {key} cannot be given once",
+                        node.scope,
+                        "use two layers with the same weights",
+                    )
         return table
 
     def export_xmodel(self, path: Union[str, Path]) -> None:

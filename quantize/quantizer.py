@@ -224,7 +224,7 @@ class Quantizer:
             self.graph.md5(),
             version,
         )
-        warnings = []
+        warnings = list(self.graph.notes)
         if found.images < ENOUGH_IMAGES:
             warnings.append(
                 f"Only {found.images} images were used for calibration; from {ENOUGH_IMAGES} on "

@@ -12,6 +12,7 @@ import inspect
 import os
 import sys
 import traceback
+import warnings
 from typing import Any, Dict, List, Sequence, Set, Tuple
 
 import torch
@@ -126,7 +127,11 @@ def _record(model: nn.Module, operands: int) -> Tuple[_Tracer, torch.fx.Graph, L
     fixed = {p.name: p.default for p in parameters[operands:]}
     tracer = _Tracer(type(model).__name__)
     try:
-        return tracer, tracer.trace(model, concrete_args=fixed or None), list(fixed.values())
+        with warnings.catch_warnings():
+            # torch 1.10 cannot assert a default of None, which is of no use here anyway.
+            warnings.filterwarnings("ignore", "Was not able to add assertion")
+            recorded = tracer.trace(model, concrete_args=fixed or None)
+        return tracer, recorded, list(fixed.values())
     except torch.fx.proxy.TraceError as error:
         raise UnsupportedError(
             f"The forward of {type(model).__name__} decides by the values of a tensor, which a "
@@ -232,8 +237,9 @@ class _Builder:
         if make is None or fx_node not in self.run.shapes:
             raise call.unsupported("it is not in its table of operators")
         node = make(call)
-        if isinstance(module, nn.ReLU6):
+        if isinstance(module, nn.ReLU6) and self.relu6 != node.op:
             node.op = self.relu6
+            self.graph.notes.append(f"{call.what} became a ReLU, as equalization wants it")
         if self._in_place(fx_node):
             self.overwritten[call.operand(0, "input")] = node
         return node

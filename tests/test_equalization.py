@@ -89,6 +89,28 @@ def test_folding_keeps_the_network(layers: List[nn.Module]) -> None:
         torch.testing.assert_close(forward(graph, x), model(x), rtol=1e-4, atol=1e-5)
 
 
+class Joined(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(4, 3, 3)
+        self.b = nn.Conv2d(4, 5, 3, bias=False)
+        self.norm = nn.BatchNorm2d(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.norm(torch.cat([self.a(x), self.b(x)], 1))
+        return out
+
+
+def test_folding_through_a_concat() -> None:
+    model = shaken(Joined())
+    x = torch.randn(2, 4, 6, 6)
+    graph = trace(model, [x])
+    fold_batch_norms(graph)
+    assert BATCH_NORM not in {node.op for node in graph.nodes}
+    with torch.no_grad():
+        torch.testing.assert_close(forward(graph, x), model(x), rtol=1e-4, atol=1e-5)
+
+
 class TwoReaders(nn.Module):
     def __init__(self) -> None:
         super().__init__()

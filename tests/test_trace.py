@@ -164,6 +164,30 @@ def test_dropout_and_identity_leave_no_node() -> None:
 def test_relu6_modules(replace: bool, op: str) -> None:
     graph = trace(nn.Sequential(nn.ReLU6()), [torch.zeros(1, 3)], replace)
     assert [node.op for node in graph.nodes] == [g.INPUT, op]
+    assert len(graph.notes) == replace
+
+
+def test_leaky_slope_of_the_dpu_is_said() -> None:
+    graph = trace(nn.Sequential(nn.LeakyReLU(0.1)), [torch.zeros(1, 3)])
+    assert "0.1015625 takes the place of 0.1" in graph.notes[0]
+    assert trace(nn.Sequential(nn.LeakyReLU(26 / 256)), [torch.zeros(1, 3)]).notes == []
+
+
+class Shared(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv(F.relu(self.conv(x)))
+        return out
+
+
+def test_a_convolution_used_twice_gets_its_own_parameters() -> None:
+    graph = same(Shared(), torch.randn(2, 3, 6, 6))
+    first, second = [node.params["weight"] for node in graph.nodes if node.op == g.CONV2D]
+    assert first == "Shared::conv.weight"
+    assert second.startswith(first + ".")
 
 
 def test_depthwise_is_recognised() -> None:
@@ -202,7 +226,7 @@ def test_unknown_operator_is_named_with_its_line() -> None:
     [
         (nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect"), "padding mode"),
         (nn.MaxPool2d(2, dilation=2), "dilated"),
-        (nn.Upsample(scale_factor=2, mode="bicubic"), "bicubic"),
+        (nn.Upsample(scale_factor=2, mode="bicubic", align_corners=False), "bicubic"),
         (nn.BatchNorm2d(3, track_running_stats=False), "running statistics"),
         (nn.AdaptiveAvgPool2d(3), "equal windows"),
         (nn.LSTM(8, 8), "table of operators"),
