@@ -7,7 +7,16 @@ from typing import Optional
 import pytest
 
 from deepfake_fpga.quantize.adjustment import Positions, adjust, legal_shifts
-from deepfake_fpga.quantize.graph import CONV2D, INPUT, RELU, RESIZE, Node, QuantizerGraph
+from deepfake_fpga.quantize.graph import (
+    CONV2D,
+    HARDSIGMOID,
+    HARDSWISH,
+    INPUT,
+    RELU,
+    RESIZE,
+    Node,
+    QuantizerGraph,
+)
 from deepfake_fpga.quantize.groups import entries
 
 
@@ -74,3 +83,30 @@ def test_nearest_resize_keeps_its_inputs_position(mode: str, position: int) -> N
     notes = adjust(graph, entries(graph), params, outputs)
     assert outputs[resize] == position
     assert len(notes) == (mode == "nearest")
+
+
+def gate(op: str) -> QuantizerGraph:
+    """input -> operator"""
+    graph = QuantizerGraph("Net")
+    source = Node(INPUT, "input_0", [], (1, 3, 4, 4))
+    graph.nodes = [source, Node(op, "Net", [source], (1, 3, 4, 4))]
+    graph.outputs = graph.nodes[-1]
+    graph.number()
+    return graph
+
+
+@pytest.mark.parametrize(
+    ("op", "before", "after"),
+    [
+        (HARDSIGMOID, (-2, 5), (0, 7)),
+        (HARDSIGMOID, (3, 9), (3, 9)),
+        (HARDSWISH, (-2, 9), (0, 7)),
+        (HARDSWISH, (3, 10), (3, 10)),
+        (HARDSWISH, (1, 12), (1, 8)),
+    ],
+)
+def test_gates(op: str, before: tuple, after: tuple) -> None:  # type: ignore[type-arg]
+    graph = gate(op)
+    outputs = dict(zip(graph.nodes, before))
+    adjust(graph, entries(graph), {}, outputs)
+    assert tuple(outputs.values()) == after
