@@ -23,26 +23,22 @@ import queue
 import threading
 import time
 from dataclasses import dataclass, field, replace
-from typing import Any, Callable, Dict, Generic, Iterator, List, Optional, Sequence, TypeVar
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 
 from ..preprocessing import fit
+from .flow import POLL, Channel, Flow, Job, StoppedError
 from .records import Frame, FrameResult
 from .session import Session
 from .sinks.base import Sink
 from .sources.base import Read, Source
-
-T = TypeVar("T")
 
 GRACE = 0.7
 """Seconds in which the stages behind a failure may finish what is under way."""
 
 CLOSING = 10.0
 """Seconds in which the sinks may bring their files to an end after that."""
-
-POLL = 0.05
-"""Seconds after which a waiting stage looks whether it should still wait."""
 
 CHUNK = 4
 """Frames prepared by one job; a job has a cost of its own."""
@@ -134,122 +130,6 @@ def run_pipeline(
     return meter
 
 
-class _StoppedError(Exception):
-    """The stage has nothing more to do."""
-
-
-class _Flow:
-    """What failed first, and who may still work."""
-
-    def __init__(self, grace: float) -> None:
-        self.error: Optional[BaseException] = None
-        self._grace = grace
-        self._lock = threading.Lock()
-        self._failed = READ
-        self._deadline = 0.0
-
-    def fail(self, stage: int, error: BaseException) -> None:
-        """Ends ``stage`` and all before it; the first error is the one reported."""
-        with self._lock:
-            if self.error is None:
-                self.error = error
-                self._deadline = time.monotonic() + self._grace
-            self._failed = max(self._failed, stage)
-
-    def left(self) -> float:
-        """Seconds until even the last stage has to end."""
-        return max(0.0, self._deadline - time.monotonic())
-
-    def expired(self, more: float) -> bool:
-        """Whether something failed and ``more`` seconds have passed since the grace."""
-        return self.error is not None and time.monotonic() > self._deadline + more
-
-    def check(self, stage: int) -> None:
-        """Returns while ``stage`` should go on.
-
-        Raises:
-            _StoppedError: it should not.
-        """
-        if self.error is not None and (stage <= self._failed or not self.left()):
-            raise _StoppedError
-
-
-class _Job(Generic[T]):
-    """A call that some worker makes and one stage waits for."""
-
-    __slots__ = ("_call", "_done", "_error", "_value")
-
-    def __init__(self, call: Callable[[], T]) -> None:
-        self._call = call
-        self._done = threading.Lock()
-        self._done.acquire()
-        self._error: Optional[BaseException] = None
-        self._value: Any = None
-
-    def run(self) -> None:
-        try:
-            self._value = self._call()
-        except BaseException as error:  # raised again where the job is waited for
-            self._error = error
-        finally:
-            self._done.release()
-
-    def wait(self, flow: _Flow, stage: int) -> None:
-        while not self._done.acquire(timeout=POLL):
-            flow.check(stage)
-
-    def value(self) -> T:
-        if self._error is not None:
-            raise self._error
-        value: T = self._value
-        return value
-
-
-class _Channel(Generic[T]):
-    """A bounded queue into one stage, with an end, that nobody waits on for ever."""
-
-    _END = object()
-
-    def __init__(self, capacity: int, flow: _Flow, reader: int) -> None:
-        self._queue: queue.Queue[Any] = queue.Queue(max(1, capacity))
-        self._flow = flow
-        self._reader = reader
-        self._left = False
-
-    def put(self, item: Any, stage: int) -> None:
-        """Waits for room as long as ``stage`` should go on."""
-        while True:
-            self._flow.check(stage)
-            if self._left:
-                raise _StoppedError
-            try:
-                self._queue.put(item, timeout=POLL)
-                return
-            except queue.Full:
-                continue
-
-    def leave(self) -> None:
-        """Tells the writer that nobody reads any more."""
-        self._left = True
-
-    def end(self) -> None:
-        """Tells the reader that nothing follows, if there still is one."""
-        with contextlib.suppress(_StoppedError):
-            self.put(self._END, self._reader)
-
-    def drain(self) -> Iterator[T]:
-        """The items up to the end."""
-        while True:
-            self._flow.check(self._reader)
-            try:
-                item = self._queue.get(timeout=POLL)
-            except queue.Empty:
-                continue
-            if item is self._END:
-                return
-            yield item
-
-
 @dataclass(eq=False)
 class _Prepared:
     """A frame on its way to the device."""
@@ -294,16 +174,16 @@ class _Run:
         self.preprocessing = session.artifact.preprocessing
         self.keep_images = any(sink.needs_image for sink in sinks)
         self.renders = any(sink.renders for sink in sinks)
-        self.flow = _Flow(grace)
+        self.flow = Flow(grace)
         self.ended = threading.Event()
         self._meter_lock = threading.Lock()
         ahead = max(2 * threads, -(-2 * session.batch // CHUNK))
-        self._work: queue.Queue[Optional[_Job[Any]]] = queue.Queue()
+        self._work: queue.Queue[Optional[Job[Any]]] = queue.Queue()
         behind = max(2 * threads, session.batch)
-        self._prepared: _Channel[_Job[List[_Prepared]]] = _Channel(ahead, self.flow, FEED)
-        self._batches: _Channel[_Batch] = _Channel(in_flight, self.flow, COLLECT)
+        self._prepared: Channel[Job[List[_Prepared]]] = Channel(ahead, self.flow, FEED)
+        self._batches: Channel[_Batch] = Channel(in_flight, self.flow, COLLECT)
         self._in_flight = threading.Semaphore(max(1, in_flight))
-        self._rendered: _Channel[_Job[List[_Rendered]]] = _Channel(behind, self.flow, WRITE)
+        self._rendered: Channel[Job[List[_Rendered]]] = Channel(behind, self.flow, WRITE)
         stages = [
             ("read", self._read, READ, None, self._prepared),
             ("feed", self._feed, FEED, self._prepared, self._batches),
@@ -344,13 +224,13 @@ class _Run:
         self,
         stage: Callable[[], None],
         number: int,
-        source: Optional[_Channel[Any]],
-        output: Optional[_Channel[Any]],
+        source: Optional[Channel[Any]],
+        output: Optional[Channel[Any]],
     ) -> None:
         """Runs a stage; whatever happens, its neighbours learn that it has ended."""
         try:
             stage()
-        except _StoppedError:
+        except StoppedError:
             pass
         except BaseException as error:
             self.flow.fail(number, error)
@@ -389,7 +269,7 @@ class _Run:
                 chunk = []
 
     def _send(self, reads: List[Read], origin: int) -> None:
-        job = _Job(lambda: [self._prepare(read, origin) for read in reads])
+        job = Job(lambda: [self._prepare(read, origin) for read in reads])
         self._work.put(job)
         self._prepared.put(job, READ)
 
@@ -475,7 +355,7 @@ class _Run:
         return results
 
     def _hand_over(self, results: List[FrameResult]) -> None:
-        job = _Job(lambda: [self._render(result) for result in results])
+        job = Job(lambda: [self._render(result) for result in results])
         if self.renders:
             self._work.put(job)
         else:
@@ -503,7 +383,7 @@ class _Run:
                         sink.write(item.result, part)
                     self.meter.done += 1
                 self._count("write", start)
-        except _StoppedError:
+        except StoppedError:
             pass  # after a failure elsewhere: the sinks keep what they have
         except BaseException as error:
             self.flow.fail(WRITE, error)
