@@ -9,11 +9,14 @@ from ..errors import MissingError
 from .build_folder import BuildFolder
 
 MODEL = "YNET.xmodel"
+DATA = Path(__file__).resolve().parent / "data"
+DEMO_CHECKPOINT = DATA / "uynet_demo.safetensors"
+"""The checkpoint that ships with the package; it exercises the pipeline on synthetic faces."""
 
 
 def default_model() -> Path:
     """Where the model that ships with the package is."""
-    return Path(__file__).resolve().parent / "data" / MODEL
+    return DATA / MODEL
 
 
 def choose_model(model: Optional[Path], build_dir: Path) -> Tuple[Path, str]:
@@ -44,3 +47,15 @@ def choose_model(model: Optional[Path], build_dir: Path) -> Tuple[Path, str]:
         f"neither {built} nor {shipped}",
         "deepfake-fpga compile, or name one with --model",
     )
+
+
+def choose_checkpoint(model: Path, build_dir: Path) -> Optional[Path]:
+    """The float weights that belong to a compiled model taken by ``choose_model``.
+
+    Returns:
+        The shipped checkpoint for the shipped model, else the build folder's; ``None`` where
+        there is none.
+    """
+    if model == default_model():
+        return DEMO_CHECKPOINT if DEMO_CHECKPOINT.is_file() else None
+    return BuildFolder(build_dir).checkpoint()

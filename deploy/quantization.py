@@ -26,6 +26,7 @@ from .build_folder import (
     versions,
     write_manifest,
 )
+from .defaults import DEMO_CHECKPOINT
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     from ..quantize.checkpoint import Checkpoint
     from ..quantize.dataset import Dataset
     from ..quantize.evaluation import Evaluation
-
-DEMO_CHECKPOINT = Path(__file__).resolve().parent / "data" / "uynet_demo.safetensors"
-"""The checkpoint that ships with the package; it exercises the pipeline on synthetic faces."""
 
 FEWEST_IMAGES = 8
 EVALUATION = "evaluation.json"

@@ -140,15 +140,14 @@ def command(
     from ...inference.labels import read_labels
     from ...inference.run import RunOptions, run
     from ...inference.session import Session
-    from ..build_folder import BuildFolder
-    from ..defaults import choose_model
+    from ..defaults import choose_checkpoint, choose_model
 
     say: Callable[[str], None] = _nothing if quiet else _say
     sources = open_sources(images, videos)
     accuracy = None if labels is None else read_labels(labels)
     path, model_reason = choose_model(model, build_dir)
     if device == "float" and checkpoint is None:
-        checkpoint = BuildFolder(build_dir).checkpoint()
+        checkpoint = choose_checkpoint(path, build_dir)
     say(f"Model: {path} ({model_reason})")
     with Session(load_artifact(path), device, threads=threads, checkpoint=checkpoint) as session:
         say(f"Device: {session.device_name} ({session.reason})")

@@ -7,10 +7,11 @@ order of submission and lets the caller prepare the next batch while this one is
 from __future__ import annotations
 
 import abc
+import queue
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Dict, Optional
+from concurrent.futures import Future
+from typing import Dict, Optional, Tuple
 
 import numpy as np
 
@@ -18,6 +19,10 @@ from ...errors import DeviceError, ToolkitError
 from .base import Batch, Device
 
 Outputs = Dict[str, np.ndarray]
+_Job = Optional[Tuple["Future[Outputs]", Dict[str, np.ndarray]]]
+
+CLOSE_SECONDS = 0.3
+"""How long ``close`` waits for the batch in progress; a stop must not take as long as a batch."""
 
 
 class WorkerDevice(Device):
@@ -29,7 +34,8 @@ class WorkerDevice(Device):
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self._pool: Optional[ThreadPoolExecutor] = None
+        self._jobs: queue.Queue[_Job] = queue.Queue()
+        self._thread: Optional[threading.Thread] = None
         self._lock = threading.Lock()
         self._running: Dict[int, Future[Outputs]] = {}
         self._next_ticket = 1
@@ -45,11 +51,17 @@ class WorkerDevice(Device):
         with self._lock:
             if self._closed:
                 raise DeviceError(f"Device {self.name} is closed")
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"device-{self.name}")
+            if self._thread is None:
+                # A daemon: a batch that takes seconds must not keep a stopped program alive.
+                self._thread = threading.Thread(
+                    target=self._work, name=f"device-{self.name}", daemon=True
+                )
+                self._thread.start()
             ticket = self._next_ticket
             self._next_ticket += 1
-            self._running[ticket] = self._pool.submit(self._timed, dict(batch))
+            future: Future[Outputs] = Future()
+            self._running[ticket] = future
+            self._jobs.put((future, dict(batch)))
         return ticket
 
     def wait(self, ticket: int) -> Outputs:
@@ -71,15 +83,32 @@ class WorkerDevice(Device):
             ) from error
 
     def close(self) -> None:
-        """Lets the batch in progress finish, drops the queued ones, ends the thread."""
+        """Drops the queued batches and ends the thread, after the batch in progress at the latest.
+
+        Waits for that batch only ``CLOSE_SECONDS``.
+        """
         with self._lock:
             self._closed = True
-            pool, self._pool = self._pool, None
+            thread, self._thread = self._thread, None
             for future in self._running.values():
                 future.cancel()
             self._running.clear()
-        if pool is not None:
-            pool.shutdown(wait=True)
+        if thread is not None:
+            self._jobs.put(None)
+            thread.join(CLOSE_SECONDS)
+
+    def _work(self) -> None:
+        while True:
+            job = self._jobs.get()
+            if job is None:
+                return
+            future, batch = job
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(self._timed(batch))
+            except BaseException as error:
+                future.set_exception(error)
 
     def _timed(self, batch: Dict[str, np.ndarray]) -> Outputs:
         start = time.perf_counter()
