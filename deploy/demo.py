@@ -15,7 +15,8 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from ..files import replacing, write_json
 from .build_folder import BuildFolder, Manifest
-from .quantization import DEMO_CHECKPOINT, Progress, QuantRequest, silent
+from .defaults import DEMO_CHECKPOINT
+from .quantization import Progress, QuantRequest, silent
 
 MANIPULATED = ((1.0, 3.0), (4.0, 6.5))
 """Seconds of the demo clip in which the face is manipulated."""
