@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
@@ -27,6 +26,8 @@ from deepfake_fpga.quantize.synthetic import (
     voice,
     write_gif,
 )
+
+av = pytest.importorskip("av", reason="masks and clips need PyAV")
 
 
 def recipe(seed: int, donor: int = 77) -> Manipulation:
