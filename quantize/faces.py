@@ -226,7 +226,7 @@ def motion(rng: np.random.RandomState, frames: int, fps: float) -> List[Pose]:
         One pose per frame.
     """
     time = np.arange(frames) / fps
-    scale = rng.uniform(0.23, 0.29)
+    scale = rng.uniform(0.26, 0.33)
     base: Dict[str, Tuple[float, float, float]] = {
         # name: (rest, drift of the rest between people, sway)
         "x": (0.5, 0.035, 0.018),

@@ -61,20 +61,20 @@ class Manipulation:
     def sample(cls, rng: np.random.RandomState, donor: int) -> Manipulation:
         """A random manipulation; ``donor`` is the identity a swap takes its face from."""
         direction = rng.standard_normal(3)
-        tint = direction / np.linalg.norm(direction) * rng.uniform(12, 30)
+        tint = direction / np.linalg.norm(direction) * rng.uniform(18, 38)
         blurred = rng.uniform() < 0.65
         return cls(
             seed=int(rng.randint(2**31 - 1)),
             region=str(rng.choice(["face", "half", "eyes", "mouth"], p=[0.5, 0.15, 0.15, 0.2])),
             donor=donor if rng.uniform() < 0.45 else None,
-            match=rng.uniform(0.6, 1.0),
+            match=rng.uniform(0.4, 0.9),
             shift=(rng.uniform(-0.05, 0.05), rng.uniform(-0.05, 0.05)),
             turn=rng.uniform(-0.05, 0.05),
             zoom=rng.uniform(0.94, 1.06),
             warp=rng.uniform(0.0, 0.03),
             tint=tuple(tint),
             contrast=rng.uniform(0.8, 1.2),
-            sharpness=-rng.uniform(0.7, 2.0) if blurred else rng.uniform(0.5, 1.6),
+            sharpness=-rng.uniform(1.0, 2.4) if blurred else rng.uniform(0.8, 2.0),
             quality=int(rng.randint(12, 50)) if rng.uniform() < 0.5 else 0,
             softness=rng.uniform(0.02, 0.07),
             opacity=rng.uniform(0.85, 1.0),
@@ -98,8 +98,8 @@ def region_mask(who: Identity, pose: Pose, recipe: Manipulation, size: int) -> n
     u, v, ru, rv = {
         "face": (0.0, 0.2, 0.68, 0.82),
         "half": (float(rng.choice([-0.32, 0.32])), 0.15, 0.4, 0.8),
-        "eyes": (0.0, who.eye_v - 0.08, 0.72, 0.32),
-        "mouth": (0.0, who.mouth_v + 0.02, 0.52, 0.34),
+        "eyes": (0.0, who.eye_v - 0.08, 0.74, 0.36),
+        "mouth": (0.0, who.mouth_v + 0.02, 0.56, 0.38),
     }[recipe.region]
     polygon = ellipse(0, 0, ru * grow, rv * grow, n=48)
     t = np.arange(48) * (2 * math.pi / 48)
