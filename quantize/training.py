@@ -165,13 +165,20 @@ class Trainer:
         plan: what to do.
         samples: what to learn from.
         validation: what the best weights are chosen by; without it the last ones are the best.
+        weights: a ``state_dict`` to begin with instead of random values.
 
     Attributes:
         step: steps done since the beginning.
         steps: steps of the whole training.
     """
 
-    def __init__(self, plan: Plan, samples: Samples, validation: Optional[Samples] = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        samples: Samples,
+        validation: Optional[Samples] = None,
+        weights: Optional[Mapping[str, Tensor]] = None,
+    ) -> None:
         if len(samples) < plan.batch_size:
             raise UsageError(
                 "There are fewer pictures than one batch holds",
@@ -181,6 +188,8 @@ class Trainer:
         self.plan, self.samples, self.validation = plan, samples, validation
         torch.manual_seed(plan.seed)
         model = UYNet(bilinear=plan.bilinear, width=plan.width)
+        if weights is not None:
+            model.load_state_dict(weights)
         # Twice to four times as quick on a CPU as the default layout, for so few channels.
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._adam = torch.optim.Adam(self.model.parameters(), lr=plan.learning_rate)

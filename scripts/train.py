@@ -16,12 +16,13 @@ import sys
 import time
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Optional
+from typing import Dict, Optional
 
 import torch
 from tqdm import tqdm
 
-from deepfake_fpga.errors import OrderError, ToolkitError, UsageError
+from deepfake_fpga.errors import MismatchError, OrderError, ToolkitError, UsageError
+from deepfake_fpga.quantize.checkpoint import load_checkpoint
 from deepfake_fpga.quantize.dataset import read_dataset
 from deepfake_fpga.quantize.metrics import Scores
 from deepfake_fpga.quantize.training import (
@@ -45,7 +46,7 @@ def main() -> int:
     if last.exists() and not args.resume:
         raise UsageError("The folder holds a training", str(last), "add --resume or name another")
     plan = Plan(**{f.name: getattr(args, f.name) for f in fields(Plan)})
-    trainer = Trainer(plan, _samples(args), _validation(args))
+    trainer = Trainer(plan, _samples(args), _validation(args), _weights(args))
     if args.resume:
         trainer.restore(last)
         print(f"resumed at step {trainer.step} of {trainer.steps}")
@@ -91,6 +92,19 @@ def _run(trainer: Trainer, folder: Path) -> None:
         trainer.run(folder, on_step=on_step, on_epoch=on_epoch)
 
 
+def _weights(args: argparse.Namespace) -> Optional[Dict[str, torch.Tensor]]:
+    if not args.weights:
+        return None
+    checkpoint = load_checkpoint(args.weights)
+    if (checkpoint.width, checkpoint.bilinear) != (args.width, args.bilinear):
+        raise MismatchError(
+            "The weights are of another network",
+            f"width {checkpoint.width}, bilinear {checkpoint.bilinear}",
+            "repeat them with --width and --bilinear",
+        )
+    return checkpoint.model.state_dict()
+
+
 def _samples(args: argparse.Namespace) -> Samples:
     if args.data:
         return _load(args.data)
@@ -127,6 +141,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--validation", type=Path, help="folder the best weights are chosen by")
     parser.add_argument("--output", type=Path, required=True, help="folder of the training")
     parser.add_argument("--resume", action="store_true", help="continue from last.pth there")
+    parser.add_argument("--weights", type=Path, help="checkpoint to begin with, not random values")
     parser.add_argument("--threads", type=int, default=2, help="of torch")
     default = Plan()
     parser.add_argument("--width", type=int, default=default.width, help="64 is the original")
