@@ -33,12 +33,14 @@ class CalibrationSummary:
         warnings: what a person should know.
         adjustments: fix points changed to suit the DPU's shifters, in words.
         saturation: tensor name to the share of its values that were clipped; only those over 0.
+        peaks: tensor name to the largest magnitude seen, in codes; 0 where all was zero.
     """
 
     images: int
     warnings: Sequence[str] = ()
     adjustments: Sequence[str] = ()
     saturation: Mapping[str, float] = field(default_factory=dict)
+    peaks: Mapping[str, float] = field(default_factory=dict)
 
 
 class Quantized(abc.ABC):
@@ -140,7 +142,9 @@ class SimBackend(QuantizeBackend):
         )
         found.save(folder)
         clipped = {name: share for name, share in found.saturation.items() if share > 0}
-        return CalibrationSummary(found.images, found.warnings, found.adjustments, clipped)
+        return CalibrationSummary(
+            found.images, found.warnings, found.adjustments, clipped, found.peaks
+        )
 
     def load(self, model: nn.Module, example: Tensor, folder: Path) -> Quantized:
         """See ``QuantizeBackend.load``."""

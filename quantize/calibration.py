@@ -10,7 +10,7 @@ Importing this module imports torch.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Callable, Dict, Iterable, List, Optional, Sequence
+from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -47,6 +47,7 @@ class Run:
         corrections: node to (float bias - bias at the end) per output channel; ``None`` without
             a bias.
         saturated: node to the share of its values that were clipped, over all batches.
+        ranges: node to the least and greatest value of its float result, over all batches.
         images: images seen.
     """
 
@@ -54,6 +55,7 @@ class Run:
     histories: Dict[Node, List[int]]
     corrections: Dict[Node, Optional[np.ndarray]]
     saturated: Dict[Node, float]
+    ranges: Dict[Node, Tuple[float, float]]
     images: int
 
     @property
@@ -113,6 +115,7 @@ class _State:
                 self.corrections[node] = BiasCorrection(rate)
         self.histories: Dict[Node, List[int]] = {node: [] for node in entries.outputs}
         self.clipped: Dict[Node, List[int]] = {node: [0, 0] for node in entries.outputs}
+        self.ranges: Dict[Node, Tuple[float, float]] = {}
         self.batch = 0
 
     def _search_parameter(self, key: str) -> int:
@@ -148,6 +151,8 @@ class _State:
                 f"{node.scope}",
             )
         self.histories[node].append(position)
+        least, greatest = self.ranges.get(node, (low, high))
+        self.ranges[node] = (min(least, low), max(greatest, high))
         in_force = most_frequent(self.histories[node])
         count = self.clipped[node]
         count[0] += saturated(raw, in_force, low, high)
@@ -165,7 +170,7 @@ class _State:
             else:
                 corrections[node] = (self.floats[key] - bias).numpy()
         shares = {node: clipped / max(seen, 1) for node, (clipped, seen) in self.clipped.items()}
-        return Run(self.positions, self.histories, corrections, shares, images)
+        return Run(self.positions, self.histories, corrections, shares, self.ranges, images)
 
 
 @dataclass

@@ -81,6 +81,8 @@ class Calibration:
         histories: node name to the fix position of every batch; the last word is in ``info``.
         saturation: node name to the share of its values that were clipped during calibration.
         adjustments: fix positions changed afterwards to suit the DPU's shifters, in words.
+        peaks: node name to the largest magnitude seen, in codes of its final position: 0 for a
+            tensor that was zero throughout, over 127 where values were clipped.
         warnings: what the caller should tell the user.
         images: images seen.
     """
@@ -89,6 +91,7 @@ class Calibration:
     histories: Dict[str, List[int]]
     saturation: Dict[str, float]
     adjustments: List[str]
+    peaks: Dict[str, float]
     warnings: List[str]
     images: int
 
@@ -235,6 +238,10 @@ class Quantizer:
             {name(node): list(history) for node, history in found.histories.items()},
             {name(node): share for node, share in found.saturated.items()},
             adjustments,
+            {
+                name(node): max(-low, high, 0.0) * 2.0 ** outputs[node]
+                for node, (low, high) in found.ranges.items()
+            },
             warnings,
             found.images,
         )
