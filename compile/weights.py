@@ -3,8 +3,10 @@
 The vendor does not document the layout. It was found by comparing genuine compiled models with
 their quantized source (1x1 to 4x4 kernels, up to 192 input and 64 output channels). Two points
 are inferred, no sample shows them: blocks of outputs beyond 64, and the order of kernel
-positions against input groups where there are several of both. Depthwise weights of genuine
-models are not readable; in our own they stand in plain order.
+positions against input groups where there are several of both; nor can the packing of kernel rows
+into channels be checked value by value. A model of the vendor's that needs one of these is not
+computed with. Depthwise weights of genuine models are not readable; in our own they stand in plain
+order.
 """
 
 from __future__ import annotations
@@ -19,6 +21,15 @@ from .xir.graph import Graph, Op, Subgraph
 
 SIMULATED_STAMP = "deepfake-fpga."
 """How the key of our own entry in ``libs_info`` begins."""
+
+PROVEN_CHANNELS = 64
+"""Up to here the genuine samples reach, in the two ways ``unproven_layout`` names."""
+
+WEIGHTS_HINT = (
+    "add --weights UYNet_int.xmodel, the quantized file it was compiled from: its constants are "
+    "taken by name"
+)
+"""What to do where the constants of a compiled model cannot be read."""
 
 _PAIR_ORDER = np.array([0, 2, 1, 3, 4, 6, 5, 7])
 """Within 16 outputs, the place of each pair of neighbours."""
@@ -129,27 +140,60 @@ def is_plain(consumer: Op) -> bool:
     return "depthwise" in consumer.type
 
 
-def constant_arrays(graph: Graph) -> Dict[str, np.ndarray]:
+def unproven_layout(consumer: Op, shape: Sequence[int]) -> Optional[str]:
+    """Why the place of each value of a constant is not established for the vendor's files.
+
+    Args:
+        consumer: the convolution that reads it.
+        shape: of its weights ``[out, kh, kw, in]`` or its biases ``[out]``.
+
+    Returns:
+        A phrase, or ``None`` where genuine files were compared with their source.
+    """
+    if shape[0] > PROVEN_CHANNELS and not is_plain(consumer):
+        return f"more than {PROVEN_CHANNELS} output channels"
+    if len(shape) == 1:
+        return None
+    if is_plain(consumer):
+        return "depthwise weights"
+    if is_augmented(consumer):
+        return "kernel rows packed into channels (channel_augmentation)"
+    if shape[1] * shape[2] > 1 and shape[3] > PROVEN_CHANNELS:
+        return f"a kernel above 1x1 with more than {PROVEN_CHANNELS} input channels"
+    return None
+
+
+def constant_arrays(
+    graph: Graph, subgraph: Optional[Subgraph] = None, inferred: bool = False
+) -> Dict[str, np.ndarray]:
     """Every ``const-fix`` of a compiled graph, wherever its bytes stand.
 
     Args:
         graph: compiled by us or by the vendor, for DPUCVDX8H (blob) or DPUCZDX8G (inline).
+        subgraph: only those that its operators read.
+        inferred: read the vendor's constants also where their order is inferred, not established;
+            good for looking at, not for computing.
 
     Returns:
         Operator name to int8 array of the tensor's shape.
 
     Raises:
-        UnsupportedError: the constants of another DPU, whose order is not known.
+        UnsupportedError: the constants of another DPU, whose order is not known, or of a layer
+            whose order no genuine sample shows.
         FormatError: a constant has neither bytes nor a place in a blob.
     """
     consumers = graph.consumers()
+    wanted = [op for op in graph.ops.values() if op.type == "const-fix"]
+    if subgraph is not None:
+        read = {name for member in subgraph.all_ops() for name in graph.op(member).input_names}
+        wanted = [op for op in wanted if op.name in read]
     homes: Dict[str, Subgraph] = {
         name: child for child in graph.subgraphs("DPU") for name in child.all_ops()
     }
+    if not inferred and not is_simulated(graph):
+        _refuse_unproven(wanted, consumers, homes)
     arrays: Dict[str, np.ndarray] = {}
-    for op in graph.ops.values():
-        if op.type != "const-fix":
-            continue
+    for op in wanted:
         shape = op.tensor.dims
         data = op.get("data", b"")
         if data:
@@ -163,6 +207,27 @@ def constant_arrays(graph: Graph) -> Dict[str, np.ndarray]:
     return arrays
 
 
+def _refuse_unproven(
+    constants: List[Op], consumers: Dict[str, List[Op]], homes: Dict[str, Subgraph]
+) -> None:
+    found: List[Tuple[str, str]] = []
+    for op in constants:
+        home = homes.get(op.name)
+        dpu = "" if home is None else str(home.get("dpu_name", ""))
+        if dpu.startswith("DPUCVDX8H") and not op.get("data") and consumers[op.name]:
+            why = unproven_layout(consumers[op.name][0], op.tensor.dims)
+            if why is not None:
+                found.append((op.tensor.name, why))
+    if found:
+        name, why = found[0]
+        more = f", and {len(found) - 1} more constants" if len(found) > 1 else ""
+        raise UnsupportedError(
+            "The order of the weights in this model of the vendor's compiler is not established",
+            f"constant {name!r} has {why}{more}",
+            WEIGHTS_HINT,
+        )
+
+
 def _from_blob(graph: Graph, op: Op, readers: List[Op], home: Optional[Subgraph]) -> np.ndarray:
     blobs = home.get("reg_id_to_parameter_value", {}) if home is not None else {}
     blob = blobs.get(f"REG_{op.tensor.get('reg_id')}")
@@ -171,7 +236,7 @@ def _from_blob(graph: Graph, op: Op, readers: List[Op], home: Optional[Subgraph]
         raise FormatError(
             f"Constant {op.name!r} has no bytes and no place in a parameter blob",
             f"graph {graph.name!r}",
-            "compile the quantized model again",
+            "compile the quantized model again, or " + WEIGHTS_HINT,
         )
     dpu = str(home.get("dpu_name", ""))
     shape = op.tensor.dims
@@ -185,7 +250,7 @@ def _from_blob(graph: Graph, op: Op, readers: List[Op], home: Optional[Subgraph]
         raise UnsupportedError(
             f"The order of {kind}{dpu or 'an unnamed DPU'} is not known",
             f"constant {op.name!r}",
-            "compile the quantized *_int.xmodel for a VCK5000 target: deepfake-fpga compile -x",
+            WEIGHTS_HINT,
         )
     block = _cut(blob, start, constant_bytes(reader, shape), op)
     return unpack_constant(reader, block, shape)

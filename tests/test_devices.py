@@ -546,7 +546,7 @@ def test_a_hard_sigmoid_inside_a_genuine_convolution(shared: Path) -> None:
     # What the compiler wrote is how the attribute was read: the cut leads to hsigmoid_in.
     assert fi + fw - op.get("shift_cut") == op.get("hsigmoid_in")
     assert fi + fw - fb == op.get("shift_bias")
-    constants = constant_arrays(graph)
+    constants = constant_arrays(graph, inferred=True)
     weights = constants[op.inputs["weights"][0]].astype(float) / 2.0**fw
     bias = constants[op.inputs["bias"][0]].astype(float) / 2.0**fb
     results = []

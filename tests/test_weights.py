@@ -86,7 +86,7 @@ def test_a_flipped_byte_of_the_blob_changes_one_weight(shared: Path) -> None:
 def test_augmented_first_layer_fills_the_places_its_kernel_has(shared: Path) -> None:
     graph = read_xmodel(shared / "xmodels" / "vck5000_8pe_tf2mnist_v2.5.xmodel")
     data = graph.subgraphs("DPU")[0].get("reg_id_to_parameter_value")["REG_0"][:57344]
-    weights = constant_arrays(graph)["quant_conv2d_weights_new"]
+    weights = constant_arrays(graph, inferred=True)["quant_conv2d_weights_new"]
     assert weights.shape == (32, 7, 7, 1)
     assert len(data) == weight_bytes(weights.shape, augmented=True)
     # Nothing of the layer stands outside the places we read.
@@ -130,8 +130,8 @@ def test_other_dpus_and_lost_constants_are_named(shared: Path) -> None:
     constant = graph.ops["quant_dense_bias_new"]
     constant.attrs["data"] = blob(b"123")
     with pytest.raises(FormatError, match="3 bytes for 10 values"):
-        constant_arrays(graph)
+        constant_arrays(graph, inferred=True)
     constant.attrs["data"] = blob(b"")
     graph.subgraphs("DPU")[1].attrs["reg_id_to_parameter_value"] = map_bytes({"REG_0": b"12"})
     with pytest.raises(FormatError, match="beyond"):
-        constant_arrays(graph)
+        constant_arrays(graph, inferred=True)

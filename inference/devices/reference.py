@@ -46,7 +46,7 @@ class ReferenceDevice(WorkerDevice):
         self.inputs, self.outputs = boundary_tensors(graph, subgraph, batch, taps)
         self._graph = graph
         self._ops = computed_ops(graph, subgraph)
-        self._constants = constant_arrays(graph) if constants is None else constants
+        self._constants = constant_arrays(graph, subgraph) if constants is None else constants
         self._name_of = {op.tensor.name: op.name for op in graph.ops.values()}
         unknown = [op for op in self._ops if not is_supported(op.type)]
         if unknown:

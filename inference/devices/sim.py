@@ -95,7 +95,7 @@ class SimDevice(WorkerDevice):
             signed_weights, reason = weight_form()
         else:
             reason = f"{'signed' if signed_weights else 'unsigned'} weights asked for"
-        constants = constant_arrays(graph)
+        constants = constant_arrays(graph, subgraph)
         self._steps: List[Any] = []
         fallbacks: List[str] = []
         kept = {self._name_of[info.name] for info in self.outputs}
