@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
-from ..errors import DataError, MismatchError, MissingError, OrderError
+from ..errors import MismatchError, MissingError, OrderError
 from ..files import publish, sha256, workspace, write_json
 from .build_folder import (
     MANIFEST,
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from ..quantize.checkpoint import Checkpoint
     from ..quantize.dataset import Dataset
     from ..quantize.evaluation import Evaluation
+    from ..quantize.gate import Census, Finding
 
-FEWEST_IMAGES = 8
 EVALUATION = "evaluation.json"
 CALIB_COMMAND = "deepfake-fpga quant --mode calib --data DIR"
 _SEED = 0
@@ -61,6 +61,7 @@ class QuantRequest:
         subset: use at most so many pictures; ``None`` uses all.
         batch_size: pictures at a time; calibration takes one vote per batch.
         backend: ``auto``, ``vitis`` or ``sim``.
+        force: calibrate although the gate (``quantize.gate``) finds something; it is recorded.
     """
 
     build: BuildFolder
@@ -69,6 +70,7 @@ class QuantRequest:
     subset: Optional[int] = None
     batch_size: int = 8
     backend: str = "auto"
+    force: bool = False
 
 
 def calibrate(
@@ -81,11 +83,13 @@ def calibrate(
     hold and are removed.
 
     Raises:
-        ToolkitError: see ``load_checkpoint``, ``read_dataset`` and ``QuantizeBackend``; fewer
-            than eight usable pictures are a ``DataError``. Then the build folder is unchanged.
+        DataError: the gate found something in the pictures or in what became of the tensors.
+        ToolkitError: see ``load_checkpoint``, ``read_dataset`` and ``QuantizeBackend``. Then
+            the build folder is unchanged.
     """
     from ..quantize.backend import CALIBRATION_FILES, XMODEL, select_backend
     from ..quantize.checkpoint import load_checkpoint
+    from ..quantize.gate import refuse, tensor_findings
 
     started = now()
     backend, reason = select_backend(request.backend)
@@ -95,6 +99,9 @@ def calibrate(
     checkpoint = load_checkpoint(path)
     _say_notes(checkpoint, say)
     dataset = _dataset(request, say)
+    census = _census(dataset, request, checkpoint, progress)
+    findings = census.findings()
+    refuse(findings, request.force, _unused(dataset, request))
     with workspace(request.build.path) as work:
         calibration = work / "quant_model"
         calibration.mkdir()
@@ -103,7 +110,10 @@ def calibrate(
         summary = backend.calibrate(
             checkpoint.model, _example(checkpoint), batches, calibration, done
         )
+        findings += tensor_findings(summary.saturation, summary.peaks)
+        refuse(findings, request.force)
         warnings = [*summary.warnings, *_data_warnings(dataset)]
+        warnings += [f"--force overrode the gate: {f.check.value}: {f.evidence}" for f in findings]
         made = [FileRecord.of(calibration / name, name) for name in CALIBRATION_FILES]
         manifest = Manifest(
             stage="calib",
@@ -118,6 +128,7 @@ def calibrate(
                 "images": summary.images,
                 "adjustments": list(summary.adjustments),
                 "saturation": {k: round(v, 8) for k, v in summary.saturation.items()},
+                "gate": _gate_record(census, findings),
             },
             warnings=warnings,
             started=started,
@@ -229,22 +240,37 @@ def _example(checkpoint: Checkpoint) -> Tensor:
     return torch.zeros(1, checkpoint.model.n_channels, *size)
 
 
-def _batches(dataset: Dataset, request: QuantRequest, checkpoint: Checkpoint) -> Iterator[Tensor]:
-    """The calibration pictures; fewer than ``FEWEST_IMAGES`` are an error as soon as that is known.
+def _census(
+    dataset: Dataset, request: QuantRequest, checkpoint: Checkpoint, progress: Progress
+) -> Census:
+    """Reads every calibration picture once, for the gate; cheap beside the calibration."""
+    from ..quantize.gate import Census
 
-    Raises:
-        DataError: too few.
-    """
+    census = Census()
+    done = progress("check", len(dataset))
+    for batch in dataset.batches(request.batch_size, checkpoint.preprocessing, masks=False):
+        census.add(batch)
+        done(len(batch.items))
+    return census
+
+
+def _gate_record(census: Census, findings: Sequence[Finding]) -> Dict[str, object]:
+    """What the gate saw, by which bounds, and which findings ``--force`` overrode."""
+    from ..quantize.gate import Limits
+
+    return {
+        "pictures": census.to_json(),
+        "limits": asdict(Limits()),
+        "overridden": [finding.to_json() for finding in findings],
+    }
+
+
+def _batches(dataset: Dataset, request: QuantRequest, checkpoint: Checkpoint) -> Iterator[Tensor]:
+    """The calibration pictures."""
     import torch
 
-    if len(dataset) < FEWEST_IMAGES:
-        raise _too_few(len(dataset), request, dataset)
-    images = 0
     for batch in dataset.batches(request.batch_size, checkpoint.preprocessing, masks=False):
-        images += len(batch.items)
         yield torch.from_numpy(batch.floats)
-    if images < FEWEST_IMAGES:
-        raise _too_few(images, request, dataset)
 
 
 def _float_checkpoint(request: QuantRequest) -> Tuple[Path, str]:
@@ -338,17 +364,12 @@ def _dataset(request: QuantRequest, say: Say) -> Dataset:
     return dataset
 
 
-def _too_few(count: int, request: QuantRequest, dataset: Dataset) -> DataError:
-    seen = f"{count} usable in {request.data}"
-    if request.subset is not None:
-        seen += f", --subset {request.subset}"
+def _unused(dataset: Dataset, request: QuantRequest) -> str:
+    """Why there may be fewer pictures than the user thinks."""
+    seen = [] if request.subset is None else [f"--subset {request.subset}"]
     if dataset.problems:
-        seen += f", {len(dataset.problems)} unusable, the first {dataset.problems[0].path.name}"
-    return DataError(
-        f"Calibration needs at least {FEWEST_IMAGES} images",
-        seen,
-        "give more pictures like those the model will see; 100 to 1000 are usual",
-    )
+        seen.append(problem_summary(dataset))
+    return ", ".join(seen)
 
 
 def _data_warnings(dataset: Dataset) -> List[str]:
@@ -369,6 +390,7 @@ def _options(request: QuantRequest) -> Dict[str, object]:
         "subset": request.subset,
         "batch_size": request.batch_size,
         "backend": request.backend,
+        "force": request.force,
     }
 
 

@@ -239,7 +239,7 @@ class Quantizer:
             {name(node): share for node, share in found.saturated.items()},
             adjustments,
             {
-                name(node): max(-low, high, 0.0) * 2.0 ** outputs[node]
+                name(node): (max(-low, high) + 0.0) * 2.0 ** outputs[node]
                 for node, (low, high) in found.ranges.items()
             },
             warnings,

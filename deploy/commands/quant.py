@@ -65,6 +65,9 @@ calibration also takes any folder of pictures.""",
     show_default=True,
     help="Whose quantizer.",
 )
+@click.option(
+    "--force", is_flag=True, help="Calibrate although the gate warns; the manifest records it."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest to standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
 def command(
@@ -75,6 +78,7 @@ def command(
     data: Optional[Path],
     subset: Optional[int],
     backend: str,
+    force: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -92,7 +96,8 @@ def command(
     from ..progress import show_progress
     from ..quantization import QuantRequest, calibrate, measure, silent
 
-    request = QuantRequest(BuildFolder(build_dir), data, checkpoint, subset, batch_size, backend)
+    build = BuildFolder(build_dir)
+    request = QuantRequest(build, data, checkpoint, subset, batch_size, backend, force)
     say = _nothing if quiet else _say
     progress = silent if quiet else show_progress
     if mode == "calib":
