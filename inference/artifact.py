@@ -51,17 +51,19 @@ class Artifact:
     reason: str
 
 
-def load_artifact(path: Path) -> Artifact:
+def load_artifact(path: Path, weights: Optional[Path] = None) -> Artifact:
     """Reads a compiled model and the manifest beside it.
 
     Args:
         path: an ``.xmodel`` written by ``deepfake-fpga compile`` or ``vai_c_xir``.
+        weights: the quantized ``*_int.xmodel`` it was compiled from, where its constants are to be
+            taken from there, by name, instead of from the compiled file.
 
     Raises:
         MissingError: there is no such file.
         FormatError: it is no xmodel, or the manifest is no JSON object.
-        MismatchError: it is not compiled, the manifest does not fit it, or the roles of its
-            outputs cannot be told.
+        MismatchError: it is not compiled, the manifest or the weights do not fit it, or the roles
+            of its outputs cannot be told.
     """
     from ..compile.xir.xmodel import read_xmodel
 
@@ -70,7 +72,12 @@ def load_artifact(path: Path) -> Artifact:
         raise MissingError(
             "There is no compiled model", str(path), "deepfake-fpga compile writes one"
         )
-    return artifact_of(read_xmodel(path), path, read_manifest(path.with_name(MANIFEST)))
+    graph = read_xmodel(path)
+    if weights is not None:
+        from ..compile.constants import place_constants
+
+        place_constants(graph, read_xmodel(weights))
+    return artifact_of(graph, path, read_manifest(path.with_name(MANIFEST)))
 
 
 def artifact_of(graph: Graph, path: Path, manifest: Optional[Mapping[str, Any]] = None) -> Artifact:

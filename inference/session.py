@@ -7,6 +7,7 @@ zeros and its answer trimmed, so slot k always gives what a single run gives.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from dataclasses import dataclass
@@ -16,12 +17,21 @@ from typing import Dict, List, Optional, Set
 import numpy as np
 
 from ..compile.xir.graph import Graph, Op, Subgraph
-from ..errors import DataError, DeviceError, MissingError, UnsupportedError
+from ..errors import (
+    DataError,
+    DeviceError,
+    MismatchError,
+    MissingError,
+    UnsupportedError,
+    UsageError,
+)
+from ..files import sha256
 from ..preprocessing import quantization_table, to_codes, to_float
 from .artifact import Artifact
 from .cpu_operators import fix2float, is_supported, run_cpu_operator, sigmoid
 from .devices import choose_device, open_device
 from .devices.base import Device
+from .devices.recording import Recorder, Recording
 
 Arrays = Dict[str, np.ndarray]
 """Operator name to its tensor, the batch first."""
@@ -79,9 +89,12 @@ class Session:
 
     Args:
         artifact: the compiled model.
-        device: ``auto``, ``sim``, ``reference``, ``null``, ``float`` or ``card``.
+        device: ``auto``, ``sim``, ``reference``, ``null``, ``replay``, ``float`` or ``card``.
         threads: threads of one computation; ``None`` for one per core.
         checkpoint: the float checkpoint, for ``float`` only.
+        record: a file to keep the device's inputs and outputs in; it appears when the session is
+            closed without an error.
+        recording: the file that the device ``replay`` plays back.
 
     Attributes:
         artifact: as given.
@@ -92,7 +105,10 @@ class Session:
 
     Raises:
         DeviceError: the device cannot be used.
-        MissingError: an unknown device, or ``float`` without a checkpoint.
+        MissingError: an unknown device, ``float`` without a checkpoint, or ``replay`` without a
+            recording.
+        MismatchError: the recording is of another model.
+        UsageError: the float device is to be recorded.
         UnsupportedError: the model has an operator nobody here can run.
     """
 
@@ -103,6 +119,8 @@ class Session:
         *,
         threads: Optional[int] = None,
         checkpoint: Optional[Path] = None,
+        record: Optional[Path] = None,
+        recording: Optional[Path] = None,
     ) -> None:
         self.artifact = artifact
         self.batch = artifact.batch
@@ -113,12 +131,41 @@ class Session:
         self._next_ticket = 1
         self._closed = False
         self._model: _Model
+        self._recorder: Optional[Recorder] = None
+        self._recording: Optional[Recording] = None
         if self.device_name == "float":
+            if record is not None:
+                raise UsageError(
+                    "The float device cannot be recorded",
+                    f"--record {record}",
+                    "record a device that runs the compiled model: --device sim",
+                )
             self._model = _FloatModel(artifact, checkpoint, self.batch, threads)
         else:
-            self._model = _CompiledModel(artifact, self.device_name, self.batch, threads)
+            if self.device_name == "replay" and recording is not None:
+                self._recording = open_recording(recording, artifact)
+            try:
+                self._model = _CompiledModel(
+                    artifact, self.device_name, self.batch, threads, self._recording
+                )
+            except BaseException:
+                self.close()
+                raise
         notes = [note for device in self._model.devices for note in device.notes]
         self.reason = "; ".join([self.reason, *dict.fromkeys(notes)])
+        if record is not None and isinstance(self._model, _CompiledModel):
+            try:
+                self._recorder = Recorder(
+                    Path(record),
+                    artifact.path.name,
+                    model_sha256(artifact),
+                    self.device_name,
+                    self.reason,
+                )
+            except BaseException:
+                self.close()
+                raise
+            self._model.record(self._recorder)
 
     def submit(self, images: np.ndarray) -> int:
         """Starts one batch.
@@ -149,6 +196,8 @@ class Session:
         start = time.perf_counter()
         values = self._model.prepare(images)
         prepared = time.perf_counter()
+        if self._recorder is not None:
+            self._recorder.batch(len(images))
         job = _Job(len(images), 0, 0, values)
         self._model.advance(job)
         with self._lock:
@@ -186,17 +235,26 @@ class Session:
         """``submit`` and ``result`` in one."""
         return self.result(self.submit(images))
 
-    def close(self) -> None:
-        """Closes the device; safe to call twice."""
+    def close(self, complete: bool = True) -> None:
+        """Closes the device; safe to call twice.
+
+        Args:
+            complete: whether a recording is kept; it is only where every batch was answered.
+        """
         self._closed = True
-        for device in self._model.devices:
+        model: Optional[_Model] = getattr(self, "_model", None)
+        for device in model.devices if model is not None else ():
             device.close()
+        if self._recorder is not None:
+            self._recorder.close(complete and not self._jobs)
+        if self._recording is not None:
+            self._recording.close()
 
     def __enter__(self) -> Session:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.close()
+        self.close(complete=exc_info[0] is None)
 
 
 class _Model:
@@ -223,7 +281,12 @@ class _CompiledModel(_Model):
     """A compiled graph: its subgraphs in the order of their dependencies."""
 
     def __init__(
-        self, artifact: Artifact, device_name: str, batch: int, threads: Optional[int]
+        self,
+        artifact: Artifact,
+        device_name: str,
+        batch: int,
+        threads: Optional[int],
+        recording: Optional[Recording] = None,
     ) -> None:
         self.graph, self.batch = artifact.graph, batch
         self.input = self.graph.op(artifact.input_op)
@@ -248,7 +311,12 @@ class _CompiledModel(_Model):
             for index, subgraph in enumerate(self.steps):
                 if subgraph.device == "DPU":
                     device = open_device(
-                        device_name, self.graph, subgraph, batch=batch, threads=threads
+                        device_name,
+                        self.graph,
+                        subgraph,
+                        batch=batch,
+                        threads=threads,
+                        recording=recording,
                     )
                     self.devices.append(device)
                     self.by_step[index] = device
@@ -257,6 +325,12 @@ class _CompiledModel(_Model):
                 device.close()
             raise
         self.op_of = {op.tensor.name: op.name for op in self.graph.ops.values()}
+
+    def record(self, recorder: Recorder) -> None:
+        """Has everything that passes the devices written down from now on."""
+        for index, device in self.by_step.items():
+            self.by_step[index] = recorder.wrap(device, self.steps[index].name)
+        self.devices = list(self.by_step.values())
 
     def _refuse_unknown(self) -> None:
         """Refuses a model that would fail on its first batch."""
@@ -352,6 +426,34 @@ class _FloatModel(_Model):
         logits = job.values[self.names[1]][: job.images].transpose(0, 2, 3, 1)
         real = job.values[self.names[2]][: job.images].reshape(-1)
         return Prediction(first_largest(logits), real, logits)
+
+
+def model_sha256(artifact: Artifact) -> str:
+    """SHA-256 of the model's file; of what the file would hold where it is only in memory."""
+    if artifact.path.is_file():
+        return sha256(artifact.path)
+    from ..compile.xir.xmodel import dump_xmodel
+
+    return hashlib.sha256(dump_xmodel(artifact.graph)).hexdigest()
+
+
+def open_recording(path: Path, artifact: Artifact) -> Recording:
+    """A recording of this very model.
+
+    Raises:
+        MissingError, FormatError: see ``Recording``.
+        MismatchError: it is of another model.
+    """
+    recording = Recording(path)
+    if recording.model_sha256 != model_sha256(artifact):
+        recording.close()
+        raise MismatchError(
+            f"The recording {path} is of another model",
+            f"{recording.model}, SHA-256 {recording.model_sha256[:12]}...; "
+            f"{artifact.path} has {model_sha256(artifact)[:12]}...",
+            "give the model it was recorded with: --model FILE",
+        )
+    return recording
 
 
 def padded(array: np.ndarray, batch: int) -> np.ndarray:

@@ -24,6 +24,7 @@ from deepfake_fpga.inference.devices.handmade import GraphBuilder, uynet
 from deepfake_fpga.inference.devices.null import NullDevice
 from deepfake_fpga.inference.devices.onnx_graph import MAX_CUT
 from deepfake_fpga.inference.devices.operators import convolution_fix_points
+from deepfake_fpga.inference.devices.recording import Recorder, Recording
 from deepfake_fpga.inference.devices.reference import ReferenceDevice
 from deepfake_fpga.inference.devices.sim import SimDevice
 from deepfake_fpga.preprocessing import Preprocessing, quantization_table
@@ -602,10 +603,23 @@ def small_graph() -> Graph:
     return build.finish()
 
 
-@pytest.fixture(params=GRAPH_DEVICES)
-def device(request: pytest.FixtureRequest):
+@pytest.fixture(params=[*GRAPH_DEVICES, "replay"])
+def device(request: pytest.FixtureRequest, tmp_path: Path):
     graph = small_graph()
-    with open_device(request.param, graph, graph.subgraphs("DPU")[0], batch=2) as opened:
+    subgraph = graph.subgraphs("DPU")[0]
+    if request.param != "replay":
+        with open_device(request.param, graph, subgraph, batch=2) as opened:
+            yield opened
+        return
+    recorder = Recorder(tmp_path / "run.rec", "small", "0", "reference", "")
+    with recorder.wrap(ReferenceDevice(graph, subgraph, 2), subgraph.name) as recorded:
+        for value in (1, 2, 3):
+            recorder.batch(2)
+            recorded.wait(recorded.submit({"image_fix": np.full((2, 4, 4, 3), value, np.int8)}))
+    recorder.close(complete=True)
+    with Recording(tmp_path / "run.rec") as played, open_device(
+        "replay", graph, subgraph, batch=2, recording=played
+    ) as opened:
         yield opened
 
 

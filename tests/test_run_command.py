@@ -30,7 +30,7 @@ def model(tmp_path: Path, graph: Graph, monkeypatch: pytest.MonkeyPatch) -> Path
     path = tmp_path / "model" / "YNET.xmodel"
     path.parent.mkdir()
     path.write_bytes(b"stands for the graph")
-    monkeypatch.setattr(artifact, "load_artifact", lambda _: artifact.artifact_of(graph, path))
+    monkeypatch.setattr(artifact, "load_artifact", lambda *_: artifact.artifact_of(graph, path))
     return path
 
 
@@ -168,3 +168,33 @@ def test_the_build_folder_comes_before_the_shipped_model(
     path, reason = defaults.choose_model(shipped, build)
     assert path == shipped
     assert "--model" in reason
+
+
+def test_a_run_is_recorded_and_played_back(
+    images: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = tmp_path / "run.rec"
+    common = ("--images", images, "--model", model, "--no-overlay", "-t", 1)
+    assert call(*common, "-o", tmp_path / "a", "--device", "sim", "--record", record) == 0
+    replay = (*common, "--device", "replay", "--recording", record)
+    assert call(*replay, "-o", tmp_path / "b") == 0
+    assert f"Device: replay (asked for; recorded on sim: {record})" in capsys.readouterr().err
+    first, second = (
+        [json.loads(line) for line in (tmp_path / name / "records.jsonl").read_text().splitlines()]
+        for name in "ab"
+    )
+    assert [r["fake_probability"] for r in first] == [r["fake_probability"] for r in second]
+    assert cv2.imwrite(str(images / "v_3.png"), np.full((64, 64, 3), 200, np.uint8))
+    assert call(*replay, "-o", tmp_path / "c") == 1
+    assert "Batch 0 is not the one that was recorded" in capsys.readouterr().err
+
+
+def test_a_recording_without_replay_is_wrong_use(
+    images: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = call("--images", images, "--model", model, "-o", tmp_path, "--recording", model)
+    assert code == 2
+    assert "add --device replay" in capsys.readouterr().err
+    code = call("--images", images, "--model", model, "-o", tmp_path, "--device", "replay")
+    assert code == 2
+    assert "--recording FILE" in capsys.readouterr().err

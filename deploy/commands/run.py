@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ...inference.sources import Source
     from ...inference.summary import Summary
 
-DEVICES = ["auto", "sim", "reference", "null", "float", "card"]
+DEVICES = ["auto", "sim", "reference", "null", "replay", "float", "card"]
 
 
 @click.command(
@@ -75,7 +75,7 @@ Exit status: 0 done, 1 nothing could be judged or the work failed, 2 wrong use."
     default="auto",
     show_default=True,
     help="What computes: sim is exact and quick, reference exact and slow, null gives zeros, "
-    "float is the checkpoint.",
+    "replay answers from a recording, float is the checkpoint.",
 )
 @click.option(
     "-t",
@@ -101,6 +101,25 @@ Exit status: 0 done, 1 nothing could be judged or the work failed, 2 wrong use."
 @click.option(
     "--checkpoint", type=click.Path(path_type=Path), help="Float weights, for --device float."
 )
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    metavar="INT.xmodel",
+    help="Quantized file to take the constants from, where a model of the vendor's compiler keeps "
+    "them in an order nobody knows.",
+)
+@click.option(
+    "--record",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Keep the device's inputs and outputs in a file, for --device replay and parity.",
+)
+@click.option(
+    "--recording",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What --device replay plays back.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary to standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
 def command(
@@ -116,6 +135,9 @@ def command(
     labels: Optional[Path],
     threshold: float,
     checkpoint: Optional[Path],
+    weights: Optional[Path],
+    record: Optional[Path],
+    recording: Optional[Path],
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -136,6 +158,12 @@ def command(
             f"--device is {device}",
             f"add --device float, or leave --checkpoint {checkpoint} out",
         )
+    if recording is not None and device != "replay":
+        raise UsageError(
+            "--recording is for the device replay",
+            f"--device is {device}",
+            f"add --device replay, or leave --recording {recording} out",
+        )
     from ...inference.artifact import load_artifact
     from ...inference.labels import read_labels
     from ...inference.run import RunOptions, run
@@ -149,7 +177,14 @@ def command(
     if device == "float" and checkpoint is None:
         checkpoint = choose_checkpoint(path, build_dir)
     say(f"Model: {path} ({model_reason})")
-    with Session(load_artifact(path), device, threads=threads, checkpoint=checkpoint) as session:
+    with Session(
+        load_artifact(path, weights),
+        device,
+        threads=threads,
+        checkpoint=checkpoint,
+        record=record,
+        recording=recording,
+    ) as session:
         say(f"Device: {session.device_name} ({session.reason})")
         options = RunOptions(
             threads=threads,

@@ -15,11 +15,12 @@ from typing import List, Optional, Sequence, Tuple
 from ...compile.xir.graph import Graph, Subgraph
 from ...errors import DeviceError, MissingError
 from .base import Batch, Device, TensorInfo
+from .recording import Recording
 
 GRAPH_DEVICES = ("sim", "reference", "null")
 """Devices that run the operators of a compiled model."""
 
-DEVICES = ("auto", "card", *GRAPH_DEVICES, "float")
+DEVICES = ("auto", "card", *GRAPH_DEVICES, "replay", "float")
 """Every name that ``--device`` takes."""
 
 __all__ = [
@@ -66,25 +67,37 @@ def open_device(
     batch: int,
     threads: Optional[int] = None,
     taps: Sequence[str] = (),
+    recording: Optional[Recording] = None,
 ) -> Device:
     """Loads one DPU subgraph of a compiled model on a device.
 
     Args:
-        kind: a name of ``GRAPH_DEVICES``; resolve ``auto`` with ``choose_device`` first.
+        kind: a name of ``GRAPH_DEVICES``, or ``replay``; ``choose_device`` resolves ``auto``.
         graph: the compiled model.
         subgraph: the DPU subgraph, a child of the graph's root.
         batch: pictures per submission.
         threads: threads of one computation; ``None`` for one per core.
         taps: tensors inside the subgraph to be returned as well.
+        recording: what ``replay`` plays back; it stays the caller's to close.
 
     Raises:
-        MissingError: there is no such device.
+        MissingError: there is no such device, or ``replay`` has no recording.
         UnsupportedError: an operator or a tap the device cannot treat.
     """
+    if kind == "replay":
+        if recording is None:
+            raise MissingError(
+                "The device replay needs a recording",
+                "none was given",
+                "deepfake-fpga run --device replay --recording FILE",
+            )
+        from .replay import ReplayDevice
+
+        return ReplayDevice(recording, graph, subgraph, batch, taps)
     if kind not in GRAPH_DEVICES:
         raise MissingError(
             f"No device {kind!r} runs the operators of a compiled model",
-            f"known: {', '.join(GRAPH_DEVICES)}",
+            f"known: {', '.join((*GRAPH_DEVICES, 'replay'))}",
         )
     module = importlib.import_module(f".{kind}", __name__)
     device: Device = module.create(graph, subgraph, batch=batch, threads=threads, taps=taps)
