@@ -1,8 +1,8 @@
 """The float and the quantized model side by side on the same pictures.
 
 With labels and masks the answer is how good each is; without, how often the two agree. A mask's
-pixel is manipulated where its class 1 exceeds class 0; a picture is FAKE where the fake
-probability (1 minus the network's output) is over one half.
+pixel is manipulated where its class 1 exceeds class 0; a picture is FAKE from a fake probability
+(1 minus the network's output) of one half on, as in ``run``.
 
 Importing this module imports torch.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 from ..errors import DataError
 from ..preprocessing import Preprocessing
 from .dataset import UNKNOWN_LABEL, Batch, Dataset
-from .metrics import Counts, Scores, accuracy, auc, iou
+from .metrics import Counts, Scores, accuracy, auc, ece, eer, iou, log_loss
 
 Model = Callable[[Tensor], Tuple[Tensor, Tensor]]
 """Float pictures ``[N, 3, H, W]`` to mask logits ``[N, 2, H, W]`` and ``[N, 1]`` (1 = REAL)."""
@@ -66,6 +66,28 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class Verdicts:
+    """What both models said of every picture.
+
+    Attributes:
+        names: of the picture files.
+        labels: int8 ``[N]``, 1 = REAL, 0 = FAKE, -1 = not known.
+        exact: float64 ``[N]``, the float model's fake probability.
+        quantized: float64 ``[N]``, the quantized model's.
+    """
+
+    names: Tuple[str, ...]
+    labels: np.ndarray
+    exact: np.ndarray
+    quantized: np.ndarray
+
+    @property
+    def flips(self) -> np.ndarray:
+        """Positions of the pictures whose verdict differs, int64 ``[F]``."""
+        return np.flatnonzero((self.exact >= 0.5) != (self.quantized >= 0.5))
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Both models on one data set.
 
@@ -75,6 +97,7 @@ class Evaluation:
         labelled: pictures with a label; accuracy and AUC are over these.
         masked: pictures with a known mask; Dice and IoU are over these.
         agreement: of the two.
+        verdicts: picture by picture; not in ``to_json``.
         why_no_scores: why ``float_scores`` is ``None``; empty where it is not.
     """
 
@@ -83,6 +106,7 @@ class Evaluation:
     labelled: int
     masked: int
     agreement: Agreement
+    verdicts: Verdicts
     why_no_scores: str = ""
 
     def to_json(self) -> Dict[str, Any]:
@@ -142,6 +166,7 @@ def evaluate(
         labelled=ours.labelled,
         masked=ours.masked,
         agreement=agreement.result(),
+        verdicts=agreement.verdicts(),
         why_no_scores=why,
     )
 
@@ -187,10 +212,13 @@ class _Side:
         return Scores(
             images=self.labelled,
             auc=auc(fake, truth),
-            accuracy=accuracy(fake > 0.5, truth),
+            accuracy=accuracy(fake >= 0.5, truth),
             dice=self._pixels.dice if self.masked else nan,
             iou=self._pixels.iou if self.masked else nan,
             fake_iou=float(np.mean(self._ious)) if self._ious else nan,
+            eer=eer(fake, truth),
+            log_loss=log_loss(fake, truth),
+            ece=ece(fake, truth),
         )
 
 
@@ -200,22 +228,34 @@ class _AgreementTally:
     def __init__(self) -> None:
         self.images = 0
         self._pixels = Counts()
-        self._flips: List[str] = []
-        self._differences: List[np.ndarray] = []
+        self._names: List[str] = []
+        self._labels: List[np.ndarray] = []
+        self._exact: List[np.ndarray] = []
+        self._quantized: List[np.ndarray] = []
 
     def add(self, exact: Prediction, quantized: Prediction, batch: Batch) -> None:
         self.images += len(batch.items)
         self._pixels = self._pixels + Counts.of(quantized.mask, exact.mask)
-        differ = (exact.fake > 0.5) != (quantized.fake > 0.5)
-        self._flips += [batch.items[i].image.name for i in np.flatnonzero(differ)]
-        self._differences.append(np.abs(exact.fake - quantized.fake))
+        self._names += [item.image.name for item in batch.items]
+        self._labels.append(batch.labels)
+        self._exact.append(exact.fake)
+        self._quantized.append(quantized.fake)
+
+    def verdicts(self) -> Verdicts:
+        return Verdicts(
+            tuple(self._names),
+            np.concatenate(self._labels),
+            np.concatenate(self._exact),
+            np.concatenate(self._quantized),
+        )
 
     def result(self) -> Agreement:
-        differences = np.concatenate(self._differences)
+        verdicts = self.verdicts()
+        differences = np.abs(verdicts.exact - verdicts.quantized)
         return Agreement(
             images=self.images,
-            verdict_flips=len(self._flips),
-            flipped=tuple(self._flips[: self._NAMED]),
+            verdict_flips=len(verdicts.flips),
+            flipped=tuple(verdicts.names[i] for i in verdicts.flips[: self._NAMED]),
             mask_pixels=self._pixels.accuracy,
             mask_dice=self._pixels.dice,
             mean_difference=float(differences.mean()),

@@ -59,6 +59,14 @@ def test_scores_and_agreement(tmp_path: Path) -> None:
     assert agreement.mask_pixels == 0.5
     assert agreement.mask_dice == 0.0
     assert agreement.max_difference == pytest.approx(0.5)
+    assert len(result.verdicts.names) == 8
+    assert result.verdicts.exact == pytest.approx(np.full(8, 0.25))
+    assert list(result.verdicts.labels) == [1, 1, 0, 0] * 2
+    # Every picture gets one fake probability; half are fake.
+    for scores, fake in ((result.float_scores, 0.25), (result.quantized_scores, 0.75)):
+        assert scores.ece == pytest.approx(0.25)
+        assert scores.eer == 0.5
+        assert scores.log_loss == pytest.approx(-(np.log(fake) + np.log(1 - fake)) / 2)
 
 
 def test_without_labels_only_agreement_is_given(tmp_path: Path) -> None:

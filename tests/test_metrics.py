@@ -7,7 +7,21 @@ import math
 import numpy as np
 import pytest
 
-from deepfake_fpga.quantize.metrics import Counts, Tally, accuracy, auc, dice, iou
+from deepfake_fpga.quantize.metrics import (
+    Counts,
+    Tally,
+    accuracy,
+    auc,
+    balanced_accuracy,
+    dice,
+    ece,
+    eer,
+    fitted_threshold,
+    iou,
+    log_loss,
+    reliability,
+    roc,
+)
 
 
 def test_counts_of_a_hand_drawn_pair():
@@ -91,3 +105,89 @@ def test_tally_of_two_batches():
     assert scores.iou == pytest.approx(4 / 9)
     assert scores.fake_iou == pytest.approx((4 / 8 + 0) / 2)
     assert Tally().scores().to_json()["auc"] is None
+
+
+def test_eer_of_curves_drawn_by_hand():
+    assert eer([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1]) == 0.0
+    assert eer([0.1, 0.2, 0.8, 0.9], [1, 1, 0, 0]) == 1.0
+    assert eer([0.5, 0.5, 0.5, 0.5], [0, 1, 0, 1]) == 0.5
+    # From 0.6 on: one of four negatives passes, one of four positives is missed.
+    scores = [0.1, 0.2, 0.3, 0.7, 0.4, 0.6, 0.8, 0.9]
+    assert eer(scores, [0, 0, 0, 0, 1, 1, 1, 1]) == 0.25
+    # From (0, 1/2) straight to (1/3, 1): false = f, missed = 1/2 - 3/2 f, equal at 1/5.
+    assert eer([0.9, 0.5, 0.5, 0.1, 0.2], [1, 1, 0, 0, 0]) == pytest.approx(0.2)
+    assert math.isnan(eer([0.3, 0.4], [1, 1]))
+
+
+def test_eer_of_two_gaussians():
+    """Of unit Gaussians two apart, the error at the middle is the tail beyond one: 15.87 %."""
+    rng = np.random.RandomState(0)
+    scores = np.concatenate([rng.normal(0, 1, 40000), rng.normal(2, 1, 40000)])
+    tail = 0.5 * math.erfc(1 / math.sqrt(2))
+    assert eer(scores, np.arange(80000) >= 40000) == pytest.approx(tail, abs=0.005)
+
+
+def test_the_roc_counts_what_passes():
+    rng = np.random.RandomState(4)
+    scores, truth = np.round(rng.uniform(size=60), 1), rng.uniform(size=60) < 0.4
+    for threshold, false, true in zip(*roc(scores, truth)):
+        passed = scores >= threshold
+        assert true == pytest.approx((passed & truth).sum() / truth.sum())
+        assert false == pytest.approx((passed & ~truth).sum() / (~truth).sum())
+
+
+def test_log_loss():
+    assert log_loss([0.5, 0.5], [0, 1]) == pytest.approx(math.log(2))
+    by_hand = -(math.log(0.8) + math.log(1 - 0.3) + math.log(0.1)) / 3
+    assert log_loss([0.8, 0.3, 0.1], [1, 0, 1]) == pytest.approx(by_hand)
+    assert log_loss([0.0], [1]) == pytest.approx(6 * math.log(10))  # one in a million, not none
+    assert log_loss([1.0, 0.0], [1, 0]) == pytest.approx(1e-6, rel=1e-3)
+    assert math.isnan(log_loss([], []))
+
+
+def test_calibration_error():
+    # 0.05, 0.05 and 0.15 are two intervals: |0.05 - 0.5| * 2/3 + |0.15 - 0| * 1/3.
+    assert ece([0.05, 0.05, 0.15], [0, 1, 0]) == pytest.approx(0.45 * 2 / 3 + 0.15 / 3)
+    assert ece([1.0, 1.0], [1, 1]) == 0.0
+    assert reliability([0.0, 0.1, 1.0], [0, 1, 1])[9] == (1, 1.0, 1.0)
+    assert [count for count, _, _ in reliability([0.0, 0.1, 1.0], [0, 1, 1])] == [1, 1] + 7 * [
+        0
+    ] + [1]
+    assert math.isnan(ece([], []))
+
+
+def test_probabilities_that_come_true_have_no_calibration_error():
+    rng = np.random.RandomState(7)
+    p = rng.uniform(size=200000)
+    truth = rng.uniform(size=p.size) < p
+    assert ece(p, truth) < 0.01
+    assert ece(np.clip(p - 0.2, 0, 1), truth) > 0.15
+
+
+def test_a_threshold_is_fitted_where_it_helps():
+    # All scores have sunk by 0.3: between 0.2 and 0.4 everything is told apart.
+    assert fitted_threshold([0.1, 0.2, 0.4, 0.6], [0, 0, 1, 1]) == pytest.approx((0.3, 1.0))
+    assert fitted_threshold([0.1, 0.4, 0.6, 0.9], [0, 0, 1, 1]) == (0.5, 1.0)
+    # One half is as good as anything, although 0.35 would be too.
+    assert fitted_threshold([0.3, 0.4, 0.45, 0.6], [0, 1, 0, 1])[0] == 0.5
+    assert all(map(math.isnan, fitted_threshold([0.1, 0.2], [1, 1])))
+
+
+def test_no_threshold_is_better_than_the_fitted_one():
+    rng = np.random.RandomState(11)
+    for _ in range(30):
+        truth = rng.uniform(size=40) < 0.3
+        truth[:2] = True, False
+        scores = np.round(np.clip(0.2 * truth + rng.uniform(0, 0.7, 40), 0, 1), 2)
+        threshold, reached = fitted_threshold(scores, truth)
+        assert reached == pytest.approx(balanced_accuracy(scores, truth, threshold))
+        for other in np.linspace(0, 1, 201):
+            passed = scores >= other
+            rate = (passed[truth].mean() + (~passed[~truth]).mean()) / 2
+            assert rate <= reached + 1e-9
+
+
+def test_both_verdicts_at_one_half_are_fake():
+    tally = Tally()
+    tally.add(np.array([0.5]), np.array([1]), np.ones((1, 2, 2)), np.ones((1, 2, 2)))
+    assert tally.scores().accuracy == 1.0
