@@ -17,6 +17,7 @@ from .groups import QUANTIZABLE, Entries
 _MAX_SHIFT = 16
 _ACCUMULATOR_BITS = 24
 _GATE_POSITION = 7
+_GATES = frozenset({g.SIGMOID, g.TANH})
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,14 @@ def legal_shifts(given: Positions) -> Positions:
 def adjust(
     graph: QuantizerGraph, entries: Entries, params: Dict[str, int], outputs: Dict[Node, int]
 ) -> List[str]:
-    """Changes ``params`` and ``outputs`` in place, in node order; says in words what it changed."""
+    """Changes ``params`` and ``outputs`` in place; says in words what it changed.
+
+    The rules run in node order, in releases before 3.5 those for shifts after all others.
+    """
     notes: List[str] = []
+    release = graph.release
+    if release.null_stops_adjustment and any(n.op not in _GATES for n in entries.unfilled):
+        return notes
 
     def entry(node: Node) -> Node:
         return node if node in outputs else entries.carriers[node]
@@ -69,12 +76,12 @@ def adjust(
             name = graph.node_name(entry(node))
             notes.append(f"output {name}: fix position {before} to {position}, {reason}")
 
-    for node in graph.nodes:
+    def apply(node: Node) -> None:
         if node.op not in QUANTIZABLE or node.op == g.INPUT or entry(node) not in outputs:
-            continue
+            return
         source = node.inputs[0]
         if entry(source) not in outputs:
-            continue
+            return
         given = outputs[entry(source)]
         if node.op in g.WEIGHTED:
             bias_key = node.params.get("bias")
@@ -99,9 +106,15 @@ def adjust(
                 move(node, given, "nearest resize keeps its input's")
         elif node.op == g.HARDSIGMOID:
             move(node, max(outputs[entry(node)], _GATE_POSITION), "hard sigmoid lies in 0..1")
-            move(source, max(given, 0), "hard sigmoid needs whole units")
-        elif node.op == g.HARDSWISH:
+            if release.gate_inputs:
+                move(source, max(given, 0), "hard sigmoid needs whole units")
+        elif node.op == g.HARDSWISH and release.gate_inputs:
             move(source, max(given, 0), "hard swish needs whole units")
             limit = outputs[entry(source)] + _GATE_POSITION
             move(node, min(outputs[entry(node)], limit), "hard swish's shift would be negative")
+
+    shifted = [node for node in graph.nodes if node.op in g.WEIGHTED]
+    others = [node for node in graph.nodes if node.op not in g.WEIGHTED]
+    for node in others + shifted if release.shifts_last else graph.nodes:
+        apply(node)
     return notes

@@ -113,13 +113,13 @@ class _State:
                 }
             if node.op in g.WEIGHTED and rate is not None:
                 self.corrections[node] = BiasCorrection(rate)
-        self.histories: Dict[Node, List[int]] = {node: [] for node in entries.outputs}
-        self.clipped: Dict[Node, List[int]] = {node: [0, 0] for node in entries.outputs}
+        self.histories: Dict[Node, List[int]] = {node: [] for node in entries.filled}
+        self.clipped: Dict[Node, List[int]] = {node: [0, 0] for node in entries.filled}
         self.ranges: Dict[Node, Tuple[float, float]] = {}
         self.batch = 0
 
     def _search_parameter(self, key: str) -> int:
-        position = search(self.floats[key], self.cap)
+        position = search(self.floats[key], self.cap, release=self.graph.release)
         if position is None:
             raise DataError(f"The parameter {key} holds values that are not finite")
         return position
@@ -142,7 +142,8 @@ class _State:
 
     def _quantize(self, node: Node, raw: Tensor) -> Tensor:
         low, high = aminmax(raw)
-        position = search_within(raw, low, high, self.cap, by_range=node.op == g.INPUT)
+        by_range = node.op == g.INPUT
+        position = search_within(raw, low, high, self.cap, by_range, self.graph.release)
         if position is None:
             raise DataError(
                 f"The result of {self.graph.node_name(node)} cannot be calibrated: its values are "

@@ -16,6 +16,8 @@ import numpy as np
 from .graph import (
     ADAPTIVE_AVGPOOL,
     AVGPOOL,
+    CONV2D,
+    CONV_TRANSPOSE2D,
     CONVOLUTIONS,
     MAXPOOL,
     RELU,
@@ -41,8 +43,18 @@ def equalize(graph: QuantizerGraph) -> List[EqualizedPair]:
     pairs = []
     for chain in chains(graph):
         for first, second in zip(chain, chain[1:]):
-            pairs.append(_equalize_pair(graph, first, second))
+            if graph.release.grouped_equalization or not _grouped(first, second):
+                pairs.append(_equalize_pair(graph, first, second))
     return pairs
+
+
+def _grouped(first: Node, second: Node) -> bool:
+    """Whether channels of the pair can be told apart by their groups only.
+
+    Releases that know no groups cannot pair these; what they do instead was not seen.
+    """
+    outgoing = first.op == CONV_TRANSPOSE2D and first.attrs["groups"] > 1
+    return outgoing or (second.op == CONV2D and bool(second.attrs["groups"] > 1))
 
 
 def chains(graph: QuantizerGraph) -> List[List[Node]]:

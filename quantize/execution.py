@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import graph as g
-from .factors import HARD_SIXTH, HARDSWISH_POSITION, LEAKY_SLOPE, pool_factor
+from .factors import HARD_SIXTH, HARDSWISH_POSITION, LEAKY_SLOPE
 from .fixpoint import Rounding, quantize
 from .graph import Node, QuantizerGraph
 
@@ -107,11 +107,11 @@ def _max_pool(a: Dict[str, Any], x: Sequence[Tensor], _: Params) -> Tensor:
 
 def _avg_pool(a: Dict[str, Any], x: Sequence[Tensor], _: Params) -> Tensor:
     y = F.avg_pool2d(x[0], a["kernel"], a["stride"], a["padding"], ceil_mode=a["ceil_mode"])
-    return y * pool_factor(a["kernel"])
+    return y * float(a["factor"])
 
 
 def _adaptive_avg_pool(a: Dict[str, Any], x: Sequence[Tensor], _: Params) -> Tensor:
-    return F.adaptive_avg_pool2d(x[0], a["size"]) * pool_factor(a["kernel"])
+    return F.adaptive_avg_pool2d(x[0], a["size"]) * float(a["factor"])
 
 
 def _resize(a: Dict[str, Any], x: Sequence[Tensor], _: Params) -> Tensor:

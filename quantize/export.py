@@ -1,4 +1,4 @@
-"""The quantized model as an XIR graph: the ``<Name>_int.xmodel`` of release 3.x.
+"""The quantized model as an XIR graph: the ``<Name>_int.xmodel`` of the graph's release.
 
 Operators are float, NHWC, with a ``fix`` operator behind every tensor that is quantized; constants
 hold values that lie on their grid already (rule 9 of the vendor's quantizer). Conversion to
@@ -12,14 +12,15 @@ from typing import Callable, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
-from ..compile.xir.attributes import Attr, boolean, floats, int32, int32s, string
+from ..compile.xir.attributes import Attr, boolean, floats, int32, int32s, string, strings
 from ..compile.xir.attributes import blob as raw_bytes
 from ..compile.xir.attributes import float32 as single
 from ..compile.xir.graph import Graph, Op, float32_tensor
 from ..errors import UnsupportedError
 from . import graph as g
-from .factors import HARD_SIXTH, HARDSWISH_POSITION, LEAKY_SLOPE, pool_factor
+from .factors import HARD_SIXTH, HARDSWISH_POSITION, LEAKY_SLOPE
 from .graph import Node, QuantizerGraph
+from .releases import Flattening
 
 _NHWC_AXIS = {0: 0, 1: 3, 2: 1, 3: 2}
 _BITS = 8
@@ -75,6 +76,9 @@ class _Exporter:
             self.last[node] = _EMIT[node.op](self, node, name)
             if node in self.outputs:
                 self.last[node] = self._fix(self.last[node], self.outputs[node])
+        if self.graph.release.return_ops:
+            returned = tuple(self.last[node] for node in self.graph.output_nodes)
+            self.xir.attrs["return_ops"] = strings(returned)
         self.xir.root.ops = list(self.xir.ops)
         return self.xir
 
@@ -142,6 +146,8 @@ class _Exporter:
         elif node.op in g.TRANSPOSED:
             # The vendor's library runs the kernel the other way round.
             laid_out = value.transpose(1, 2, 3, 0)[:, ::-1, ::-1, :]
+        elif self.graph.release.flattening is not Flattening.REORDERED:
+            pass
         elif node.op == g.DENSE and node.inputs[0].op in (g.FLATTEN, g.RESHAPE):
             # Columns from (C, H, W) to (H, W, C), since the map it reads is flattened as NHWC.
             shape = node.inputs[0].inputs[0].shape
@@ -239,8 +245,11 @@ def _avg_pool(e: _Exporter, node: Node, name: str) -> str:
     attrs = _pooling(node, whole)
     attrs["count_include_pad"] = boolean(True)
     attrs["count_include_invalid"] = boolean(True)
+    factor = node.attrs["factor"]
+    if factor == 1 and e.graph.release.plain_average:
+        return e.simple(node, name, "avgpool2d", attrs)
     inner = e.simple(node, f"{name}_i0", "avgpool2d", attrs)
-    return e.product(node, name, pool_factor(node.attrs["kernel"]), inner)
+    return e.product(node, name, factor, inner)
 
 
 def _hardsigmoid(e: _Exporter, node: Node, name: str) -> str:
@@ -274,6 +283,8 @@ def _flat(e: _Exporter, node: Node, name: str) -> str:
     source = node.inputs[0]
     if len(node.shape) != 2:
         raise e.unsupported(node, f"only flattening to [N, values] is known, not {node.shape}")
+    if e.graph.release.flattening is not Flattening.REORDERED and len(source.shape) == 4:
+        return _transposed_flat(e, node, name)
     if len(source.shape) == 4 and source.shape[2:] != (1, 1):
         readers = e.consumers[node]
         single_use = e.graph.uses()[node] == 1 and e.graph.uses()[source] == 1
@@ -290,6 +301,22 @@ def _flat(e: _Exporter, node: Node, name: str) -> str:
     e.xir.ops[shape].tensor.attrs["shape_info"] = int32s(sizes)
     inputs = {"input": [e.last[source]], "shape": [shape]}
     return e.add(name, "reshape", sizes, {"shape": int32s((0,))}, inputs)
+
+
+def _transposed_flat(e: _Exporter, node: Node, name: str) -> str:
+    """Releases before 3.0 put the map back in the model's order and flatten that."""
+    source = node.inputs[0]
+    debug = e.graph.debug_name(source)
+    transpose = {
+        Flattening.INNER_TRANSPOSE: f"{name}_i0",
+        Flattening.GRAPH_SINK: xir_name(f"{e.graph.name}::{debug}_sink_tranpose_0"),
+    }.get(e.graph.release.flattening, xir_name(f"{debug}_sink_transpose_0"))
+    if transpose not in e.xir.ops:
+        dims = (1, *source.shape[1:])
+        order = {"order": int32s((0, 3, 1, 2))}
+        e.add(transpose, "transpose", dims, order, {"input": [e.last[source]]})
+    attrs = {"start_axis": int32(1), "end_axis": int32(3)}
+    return e.add(name, "flatten", _dims(node), attrs, {"input": [transpose]})
 
 
 def _plain(kind: str) -> Callable[[_Exporter, Node, str], str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Tuple
 
+from .releases import DEFAULT, PoolFactors, Release
+
 LEAKY_SLOPE = 26 / 256
 """The DPU's only leaky slope, taken whatever the model says."""
 
@@ -24,14 +26,20 @@ _POOL_FACTORS = {
 }
 
 
-def pool_factor(kernel: Tuple[int, int]) -> float:
+def pool_factor(
+    kernel: Tuple[int, int], release: Release = DEFAULT, several_pixels: bool = False
+) -> float:
     """What an average over ``kernel`` (height, width) is multiplied by.
 
     The DPU divides by a multiplication and a shift. The common windows have fixed ones; for others
-    it is the best ``f / 2**s`` for one over the window's size.
+    it is the best ``f / 2**s`` for one over the window's size. The oldest release knew square
+    windows of the table only, and left an adaptive pool of ``several_pixels`` alone.
     """
     area = kernel[0] * kernel[1]
     known = _POOL_FACTORS.get((min(kernel), max(kernel)))
+    square = known is not None and kernel[0] == kernel[1] and not several_pixels
+    if release.pool_factors is PoolFactors.SQUARE_TABLE and not square:
+        return 1.0
     if known is not None:
         return area * known[0] / known[1]
     best, factor, shift = 1.0, 0, 0

@@ -17,6 +17,9 @@ from typing import Optional, Sequence, Tuple
 import torch
 from torch import Tensor
 
+from .releases import DEFAULT, Release
+from .sequential import added
+
 BITS = 8
 LOWEST, HIGHEST = -(2 ** (BITS - 1)), 2 ** (BITS - 1) - 1
 CANDIDATES = 5
@@ -28,9 +31,6 @@ that torch does not split the work, so that sums do not depend on the number of 
 
 _ROUNDER = 1.5 * 2.0**23
 """Adding it to a float32 below 2**22 pushes the fraction out."""
-
-_EMPTY_POSITION = 18
-"""Where a tensor of zeros would go; the cap takes it to the highest position allowed."""
 
 
 class Rounding(enum.Enum):
@@ -79,7 +79,12 @@ def sum_of_squares(x: Tensor) -> float:
     return math.fsum(float((part * part).sum()) for part in parts)
 
 
-def search(x: Tensor, cap: int = 12, by_range: bool = False) -> Optional[int]:
+def search(
+    x: Tensor,
+    cap: int = 12,
+    by_range: bool = False,
+    release: Release = DEFAULT,
+) -> Optional[int]:
     """The fix position for the values of ``x``.
 
     The position ``k0`` is the finest that covers the range: ``floor(log2(1 / step))`` with
@@ -91,19 +96,26 @@ def search(x: Tensor, cap: int = 12, by_range: bool = False) -> Optional[int]:
         x: float32, any shape.
         cap: highest position allowed.
         by_range: take ``k0`` itself, as for network inputs.
+        release: those before 3.0 add the errors one after the other in float32, a sum that stalls
+            where there are very many; the oldest have another position for a tensor of zeros.
 
     Returns:
         The position, which may be negative; ``None`` when ``x`` has no finite range.
     """
     low, high = (float(v) for v in torch.aminmax(x)) if x.numel() else (0.0, 0.0)
-    return search_within(x, low, high, cap, by_range)
+    return search_within(x, low, high, cap, by_range, release)
 
 
 def search_within(
-    x: Tensor, low: float, high: float, cap: int = 12, by_range: bool = False
+    x: Tensor,
+    low: float,
+    high: float,
+    cap: int = 12,
+    by_range: bool = False,
+    release: Release = DEFAULT,
 ) -> Optional[int]:
     """``search`` where the least and greatest value of ``x`` are known already."""
-    first = covering_position(low, high)
+    first = covering_position(low, high, release)
     if first is None or by_range or first >= cap:
         return None if first is None else min(cap, first)
     errors = [0.0] * CANDIDATES
@@ -113,12 +125,16 @@ def search_within(
             # Which way ties go does not change the error, so the cheapest rounding serves.
             code = scaled.clamp(LOWEST, HIGHEST).add_(_ROUNDER).sub_(_ROUNDER)
             difference = code.sub_(scaled)
-            errors[index] += float(difference.mul_(difference).sum()) * 4.0**-index
+            squares = difference.mul_(difference)
+            if release.sequential_sums:
+                errors[index] = added(errors[index], squares.mul_(4.0**-index).numpy())
+            else:
+                errors[index] += float(squares.sum()) * 4.0**-index
             scaled.mul_(2.0)
     return min(cap, first + errors.index(min(errors)))
 
 
-def covering_position(low: float, high: float) -> Optional[int]:
+def covering_position(low: float, high: float, release: Release = DEFAULT) -> Optional[int]:
     """The finest position at which ``low .. high`` loses at most half a code to saturation.
 
     ``None`` for a range that is not finite or too small to invert.
@@ -128,7 +144,7 @@ def covering_position(low: float, high: float) -> Optional[int]:
     if not math.isfinite(low) or not math.isfinite(high):
         return None
     if float(step) <= 0:
-        return _EMPTY_POSITION
+        return release.empty_position
     position = torch.floor(torch.log2(1 / step))
     return int(position) if bool(torch.isfinite(position)) else None
 

@@ -75,7 +75,8 @@ def _fold(graph: QuantizerGraph, conv: Node, scale: np.ndarray, offset: np.ndarr
     bias = graph.weight(conv, "bias")
     if bias is None:
         stem, _, copy = key.partition(".weight")
-        conv.params["bias"] = f"{stem}.bias{copy}"
+        after_weight = graph.release.bias_after_weight
+        conv.params["bias"] = f"{key}.bias" if after_weight else f"{stem}.bias{copy}"
         graph.params[conv.params["bias"]] = offset
     else:
         graph.params[conv.params["bias"]] = bias * scale + offset

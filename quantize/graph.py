@@ -16,6 +16,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 import numpy as np
 
 from ..errors import UnsupportedError
+from .releases import DEFAULT, Release
 
 INPUT = "nndct_input"
 CONV2D = "nndct_conv2d"
@@ -42,6 +43,7 @@ CONCAT = "nndct_concat"
 RESIZE = "nndct_resize"
 FLATTEN = "nndct_flatten"
 RESHAPE = "nndct_reshape"
+DROPOUT = "nndct_dropout"
 
 CONVOLUTIONS = frozenset({CONV2D, DEPTHWISE_CONV2D, CONV_TRANSPOSE2D, DEPTHWISE_CONV_TRANSPOSE2D})
 TRANSPOSED = frozenset({CONV_TRANSPOSE2D, DEPTHWISE_CONV_TRANSPOSE2D})
@@ -81,14 +83,16 @@ class QuantizerGraph:
 
     Attributes:
         name: class name of the model.
+        release: the vendor's release whose rules and names hold.
         nodes: in execution order.
         params: parameter key (``UYNet::outc.conv.weight``) to float32 array, PyTorch layout.
         outputs: the model's result in its own structure, with a ``Node`` for every tensor.
         notes: where the graph computes something else than the model, in words.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, release: Release = DEFAULT) -> None:
         self.name = name
+        self.release = release
         self.nodes: List[Node] = []
         self.params: Dict[str, np.ndarray] = {}
         self.outputs: Any = None
@@ -125,18 +129,22 @@ class QuantizerGraph:
             node.index = index
 
     def node_name(self, node: Node) -> str:
-        """The name result files use, e.g. ``UYNet::nndct_conv2d_1``."""
+        """The name we use, and result files of release 3.5, e.g. ``UYNet::nndct_conv2d_1``."""
         return f"{self.name}::{re.sub('[^0-9A-Za-z]', '_', node.op)}_{node.index}"
 
     def debug_name(self, node: Node) -> str:
-        """The name the exported model uses, before its characters are replaced.
+        """The name the exported model and result files of releases before 3.5 use.
 
-        The vendor's ends in a number of its tracer, which depends on the torch release; ours ends
-        in the node's own running number.
+        The exported model replaces some of its characters. The vendor's name ends in a number of
+        its tracer, which depends on the torch release; ours ends in the node's own running number.
         """
         if node.op == INPUT:
             return f"{self.name}::{node.scope}"
         return f"{self.name}::{node.scope}/ret.{node.index}"
+
+    def file_name(self, node: Node) -> str:
+        """The name result files of the graph's release use."""
+        return self.node_name(node) if self.release.plain_names else self.debug_name(node)
 
     def by_name(self) -> Dict[str, Node]:
         """``node_name`` to node, in execution order."""
@@ -178,6 +186,13 @@ class QuantizerGraph:
         )
         text = json.dumps({"nodes": records}, indent=2)
         return hashlib.md5(text.encode("utf-8")).hexdigest()
+
+
+def remove_dropout(graph: QuantizerGraph) -> None:
+    """Takes dropout, which does nothing in evaluation, out of ``graph``; numbers what is left."""
+    for node in [n for n in graph.nodes if n.op == DROPOUT]:
+        graph.remove(node)
+    graph.number()
 
 
 def leaves(structure: Any) -> Iterator[Node]:

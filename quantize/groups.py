@@ -7,10 +7,11 @@ suitable tensor carries the fix position. These are rules 3.3 to 3.6 of the vend
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, List, Tuple
+from typing import Dict, FrozenSet, List, Tuple
 
 from . import graph as g
 from .graph import Node, QuantizerGraph
+from .releases import Release, Unfilled
 
 QUANTIZABLE = g.WEIGHTED | {
     g.INPUT,
@@ -25,9 +26,14 @@ QUANTIZABLE = g.WEIGHTED | {
     g.RESIZE,
     g.HARDSIGMOID,
     g.HARDSWISH,
-    g.SOFTMAX,
 }
-"""Operators whose result must lie on a grid; sigmoid and tanh stay float."""
+"""Operators whose result must lie on a grid in every release; sigmoid and tanh stay float."""
+
+_UNFILLED: Dict[Unfilled, FrozenSet[str]] = {
+    Unfilled.NONE: frozenset(),
+    Unfilled.GATES: frozenset({g.SIGMOID, g.TANH}),
+    Unfilled.SOFTMAX: frozenset({g.SOFTMAX}),
+}
 
 _FOLLOWERS = frozenset({g.RELU, g.RELU6, g.LEAKY_RELU, g.FLATTEN})
 """Operators that join the group of their producer if they are its only reader."""
@@ -44,11 +50,24 @@ class Entries:
         params: parameter keys.
         outputs: nodes whose tensor is quantized where it is made.
         carriers: for every node the one that carries the fix position of its result.
+        unfilled: those of ``outputs`` that are listed only and stay float.
     """
 
     params: Tuple[str, ...]
     outputs: Tuple[Node, ...]
     carriers: Dict[Node, Node]
+    unfilled: FrozenSet[Node] = frozenset()
+
+    @property
+    def filled(self) -> Tuple[Node, ...]:
+        """The nodes whose tensor is quantized, in the order of the file."""
+        return tuple(node for node in self.outputs if node not in self.unfilled)
+
+
+def quantizable_operators(release: Release) -> FrozenSet[str]:
+    """The operators whose result gets an entry in ``release``."""
+    found = QUANTIZABLE | _UNFILLED[release.unfilled]
+    return found | {g.SOFTMAX} if release.softmax_fixed else found
 
 
 def entries(graph: QuantizerGraph) -> Entries:
@@ -56,7 +75,8 @@ def entries(graph: QuantizerGraph) -> Entries:
     carriers = _carriers(graph)
     params: Dict[str, None] = {}
     outputs: Dict[Node, None] = {}
-    quantizable = [node for node in graph.nodes if node.op in QUANTIZABLE]
+    listed = quantizable_operators(graph.release)
+    quantizable = [node for node in graph.nodes if node.op in listed]
     for node in quantizable:
         for key in node.params.values():
             params[key] = None
@@ -67,7 +87,8 @@ def entries(graph: QuantizerGraph) -> Entries:
         if node.op not in (g.INPUT, g.CONCAT):
             for source in node.inputs:
                 outputs[carriers[source]] = None
-    return Entries(tuple(params), tuple(outputs), carriers)
+    unfilled = frozenset(node for node in outputs if node.op in _UNFILLED[graph.release.unfilled])
+    return Entries(tuple(params), tuple(outputs), carriers, unfilled)
 
 
 def _groups(graph: QuantizerGraph) -> Dict[Node, List[Node]]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import UnsupportedError
 from . import graph as g
-from .factors import LEAKY_SLOPE
+from .factors import LEAKY_SLOPE, pool_factor
 from .graph import Node, QuantizerGraph
 
 
@@ -301,6 +301,7 @@ def _avg_pool(
             "stride": _pair(stride if stride not in (None, [], ()) else kernel),
             "padding": _pair(padding),
             "ceil_mode": bool(ceil),
+            "factor": pool_factor(_pair(kernel), call.graph.release),
         },
     )
 
@@ -336,7 +337,9 @@ def _adaptive_avg_pool(call: Call) -> Node:
     if given[0] % result[0] or given[1] % result[1]:
         raise call.unsupported(f"{given} does not divide into {result} equal windows")
     kernel = (given[0] // result[0], given[1] // result[1])
-    return call.add(g.ADAPTIVE_AVGPOOL, [source], {"kernel": kernel, "size": tuple(result)})
+    factor = pool_factor(kernel, call.graph.release, several_pixels=tuple(result) != (1, 1))
+    attrs = {"kernel": kernel, "size": tuple(result), "factor": factor}
+    return call.add(g.ADAPTIVE_AVGPOOL, [source], attrs)
 
 
 def _resize(call: Call, scale: Any, mode: str, align_corners: Any) -> Node:
@@ -441,10 +444,16 @@ def _same(call: Call) -> Node:
     return call.operand(0, "input")
 
 
+def _dropout(call: Call) -> Node:
+    source = call.operand(0, "input")
+    kept = call.graph.release.dropout_in_chains
+    return call.add(g.DROPOUT, [source], {}) if kept else source
+
+
 def _dropout_function(call: Call) -> Node:
     if call.arg(2, "training", True):
         raise call.unsupported("dropout that stays on in evaluation")
-    return call.operand(0, "input")
+    return _dropout(call)
 
 
 MODULES: Dict[type, Builder] = {
@@ -467,8 +476,8 @@ MODULES: Dict[type, Builder] = {
     nn.UpsamplingNearest2d: _upsample_module,
     nn.UpsamplingBilinear2d: _upsample_module,
     nn.Flatten: _flatten,
-    nn.Dropout: _same,
-    nn.Dropout2d: _same,
+    nn.Dropout: _dropout,
+    nn.Dropout2d: _dropout,
     nn.Identity: _same,
 }
 

@@ -123,7 +123,7 @@ class QuantizedModel:
     def _on_grid(self, node: Node, floats: Params) -> Dict[str, Optional[Tensor]]:
         found: Dict[str, Optional[Tensor]] = dict(floats)
         corrections = self.info.corrections or {}
-        correction = corrections.get(self.graph.node_name(node))
+        correction = corrections.get(self.graph.file_name(node))
         bias = found.get("bias")
         if correction is not None and bias is not None:
             found["bias"] = bias - torch.tensor(correction, dtype=torch.float32)

@@ -8,7 +8,7 @@
     logits, real = quantized(images)
     quantized.export_xmodel(folder / "UYNet_int.xmodel")
 
-The rules are those of the vendor's release 3.5 with its default options, so fix positions,
+The rules are those of one of the vendor's releases with its default options, so fix positions,
 parameters and outputs are equal to that tool's, not close.
 
 Importing this module imports torch.
@@ -26,15 +26,16 @@ import torch
 from torch import Tensor, nn
 
 from .. import __version__
-from ..errors import DataError, MismatchError, UsageError
+from ..errors import DataError, MismatchError
 from . import results
 from .adjustment import adjust
 from .calibration import OnBatch, Run, calibrate
 from .equalization import EqualizedPair, equalize
 from .folding import fold_batch_norms
-from .graph import QuantizerGraph
+from .graph import QuantizerGraph, remove_dropout
 from .groups import entries
 from .quantized import QuantizedModel, check_batch
+from .releases import DEFAULT, Release, release
 from .results import QuantInfo
 from .trace import trace
 
@@ -54,22 +55,34 @@ class QuantizeOptions:
     Attributes:
         equalization: equalize weights across layers; also turns ``nn.ReLU6`` into ReLU.
         bias_correction: move biases against the mean error of each layer.
-        correction_rate: step of that.
+        correction_rate: step of that; ``None`` takes the release's.
         max_fix_position: highest fix position of any tensor.
         release: the vendor's release whose rules and file forms are followed.
     """
 
     equalization: bool = True
     bias_correction: bool = True
-    correction_rate: float = 0.05
+    correction_rate: Optional[float] = None
     max_fix_position: int = 12
-    release: str = "3.5"
+    release: str = DEFAULT.name
 
     def __post_init__(self) -> None:
-        if self.release != "3.5":
-            raise UsageError(
-                f"Release {self.release!r} of the quantizer's rules is not known", "known: '3.5'"
-            )
+        self.rules()
+
+    def rules(self) -> Release:
+        """The release's rules.
+
+        Raises:
+            UsageError: it is not known.
+        """
+        return release(self.release)
+
+    def rate(self) -> Optional[float]:
+        """The step of bias correction; ``None`` when it is off."""
+        if not self.bias_correction:
+            return None
+        given = self.correction_rate
+        return self.rules().correction_rate if given is None else given
 
 
 @dataclass(frozen=True)
@@ -124,10 +137,13 @@ class Quantizer:
         self, model: nn.Module, example: Batch, options: Optional[QuantizeOptions] = None
     ) -> None:
         self.options = options or QuantizeOptions()
-        self.graph = trace(model, _tensors(example), self.options.equalization)
+        self.graph = trace(
+            model, _tensors(example), self.options.equalization, self.options.rules()
+        )
         self._fingerprint = _fingerprint(self.graph)
         fold_batch_norms(self.graph)
         self.pairs: List[EqualizedPair] = equalize(self.graph) if self.options.equalization else []
+        remove_dropout(self.graph)
         self.entries = entries(self.graph)
 
     def weights_fingerprint(self) -> str:
@@ -151,12 +167,11 @@ class Quantizer:
         Raises:
             DataError: fewer than 8 images, or an input that cannot be used, with batch and image.
         """
-        rate = self.options.correction_rate if self.options.bias_correction else None
         found = calibrate(
             self.graph,
             self.entries,
             self._checked(batches),
-            rate,
+            self.options.rate(),
             self.options.max_fix_position,
             on_batch,
         )
@@ -177,12 +192,22 @@ class Quantizer:
             FormatError: a file is damaged.
             MismatchError: it belongs to another model, or to other options.
         """
-        info = results.load(Path(folder))
-        results.check(info, self.graph, self.entries, str(folder))
+        return self._fitted(results.load(Path(folder)), str(folder))
+
+    def _fitted(self, info: QuantInfo, source: str) -> QuantInfo:
+        if not results.same_form(info.release, self.graph.release):
+            raise MismatchError(
+                f"The calibration in {source} has the form of release {info.release}, the options "
+                f"say {self.graph.release}",
+                f"form of {results.QUANT_INFO}",
+                f"say --release {info.release} (QuantizeOptions(release={info.release.name!r})), "
+                "or calibrate again",
+            )
+        info = results.fitted(info, self.graph, self.entries, source)
         if self.options.bias_correction != (info.corrections is not None):
             made = "with" if info.corrections is not None else "without"
             raise MismatchError(
-                f"The calibration in {folder} was made {made} bias correction, the options say "
+                f"The calibration in {source} was made {made} bias correction, the options say "
                 "otherwise",
                 f"bias_corrected in {results.QUANT_INFO}",
                 "calibrate and test with the same options",
@@ -198,7 +223,7 @@ class Quantizer:
         if isinstance(source, Calibration):
             info = source.info
         elif isinstance(source, QuantInfo):
-            info = source
+            info = self._fitted(source, "the result given")
         else:
             info = self.load(source)
         return QuantizedModel(self.graph, self.entries, info)
@@ -210,22 +235,23 @@ class Quantizer:
             yield tensors
 
     def _calibration(self, found: Run) -> Calibration:
-        name = self.graph.node_name
+        name, file_name = self.graph.node_name, self.graph.file_name
         params, outputs = copy.copy(found.params), found.outputs
         adjustments = adjust(self.graph, self.entries, params, outputs)
         corrections = None
         if self.options.bias_correction:
             corrections = {
-                name(node): None if value is None else [float(v) for v in value]
+                file_name(node): None if value is None else [float(v) for v in value]
                 for node, value in found.corrections.items()
             }
         version = f"{self.options.release}.0+deepfake_fpga{__version__}+torch{torch.__version__}"
         info = QuantInfo(
             params,
-            {name(node): position for node, position in outputs.items()},
+            {file_name(node): outputs.get(node) for node in self.entries.outputs},
             corrections,
-            self.graph.md5(),
-            version,
+            self.graph.md5() if self.graph.release.digest else None,
+            version if self.graph.release.version else "",
+            release=self.graph.release,
         )
         warnings = list(self.graph.notes)
         if found.images < ENOUGH_IMAGES:

@@ -1,7 +1,9 @@
 """The two files of a calibration: ``quant_info.json`` and ``bias_corr.pth``, written and read.
 
-Both have the form of the vendor's release 3.5, so either tool's result serves the other (rule 7.1).
-Reading needs no torch and executes nothing from the file.
+Both have the form of one of the vendor's releases, so either tool's result serves the other (rules
+7.1 and 7.2). Files before 3.5 call tensors by names that end in a number of the tracer, so they are
+matched with a graph in order, by module scope. Reading needs no torch and executes nothing from the
+file.
 """
 
 from __future__ import annotations
@@ -11,15 +13,17 @@ import contextlib
 import io
 import json
 import pickle
+import re
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Sequence, TypeVar
 
 from ..errors import FormatError, MismatchError, OrderError
 from ..files import replacing, write_text
 from .graph import WEIGHTED, Node, QuantizerGraph
 from .groups import Entries
+from .releases import DEFAULT, V1_4_1, V2_0, V2_5, V3_0, V3_5, Release, Unfilled
 
 QUANT_INFO = "quant_info.json"
 BIAS_CORR = "bias_corr.pth"
@@ -37,32 +41,39 @@ class QuantInfo:
 
     Attributes:
         params: parameter key to fix position, in the order of the file.
-        outputs: node name to fix position, in the order of the file.
+        outputs: node name to fix position, in the order of the file, names as the release has
+            them (``QuantizerGraph.file_name``); ``None`` where the release lists a tensor only.
         corrections: see ``Corrections``; ``None`` when bias correction was off.
         graph_md5: digest of the graph's structure; ``None`` in older files.
         version: the tool that wrote it.
         fast_finetuned: whether parameters were tuned too.
+        release: the vendor's release whose form the files have.
     """
 
     params: Mapping[str, int]
-    outputs: Mapping[str, int]
+    outputs: Mapping[str, Optional[int]]
     corrections: Optional[Corrections]
     graph_md5: Optional[str]
     version: str
     fast_finetuned: bool = False
+    release: Release = DEFAULT
 
     def text(self) -> str:
         """The exact text of ``quant_info.json``: two-space indent, no newline at the end."""
-        corrected = self.corrections is not None
+        nested = self.release.nested_pairs
         fields = [
-            f'  "param":\n{_section(self.params)}',
-            f'  "output":\n{_section(self.outputs)}',
-            f'  "input":\n{_section({})}',
-            f'  "fast_finetuned":{json.dumps(self.fast_finetuned)}',
-            f'  "bias_corrected":{json.dumps(corrected)}',
-            f'  "version":{json.dumps(self.version)}',
-            f'  "graph_md5":{json.dumps(self.graph_md5)}',
+            f'  "param":\n{_section(self.params, nested)}',
+            f'  "output":\n{_section(self.outputs, nested)}',
+            f'  "input":\n{_section({}, nested)}',
         ]
+        if self.release.flags:
+            corrected = self.corrections is not None
+            fields.append(f'  "fast_finetuned":{json.dumps(self.fast_finetuned)}')
+            fields.append(f'  "bias_corrected":{json.dumps(corrected)}')
+        if self.release.version:
+            fields.append(f'  "version":{json.dumps(self.version)}')
+        if self.release.digest:
+            fields.append(f'  "graph_md5":{json.dumps(self.graph_md5)}')
         return "{\n" + ",\n".join(fields) + "\n}"
 
     def save(self, folder: Path) -> List[Path]:
@@ -87,7 +98,9 @@ class QuantInfo:
 
 
 def load(folder: Path) -> QuantInfo:
-    """The calibration in ``folder``.
+    """The calibration in ``folder``, its release told by the form of the file.
+
+    Releases 1.4.1 and 2.0 write the same form; where nothing tells them apart it is called 2.0.
 
     Raises:
         OrderError: nothing was calibrated there.
@@ -102,8 +115,11 @@ def load(folder: Path) -> QuantInfo:
         )
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        params = {str(key): _position(value) for key, value in raw["param"].items()}
+        params = {str(key): _filled(_position(value)) for key, value in raw["param"].items()}
         outputs = {str(key): _position(value) for key, value in raw["output"].items()}
+        release = _release(raw)
+        if release.unfilled is Unfilled.NONE:
+            outputs = {key: _filled(value) for key, value in outputs.items()}
         corrected = bool(raw.get("bias_corrected", (folder / BIAS_CORR).is_file()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FormatError(
@@ -116,36 +132,108 @@ def load(folder: Path) -> QuantInfo:
         raw.get("graph_md5"),
         str(raw.get("version", "")),
         bool(raw.get("fast_finetuned", False)),
+        release,
     )
 
 
-def check(info: QuantInfo, graph: QuantizerGraph, entries: Entries, source: str) -> None:
-    """Refuses a calibration that was made for another model.
+def _release(raw: Mapping[str, Any]) -> Release:
+    """The release whose form ``raw`` has."""
+    values = [*raw["param"].values(), *raw["output"].values()]
+    nested = {isinstance(value[0], list) for value in values}
+    if len(nested) > 1:
+        raise ValueError("some positions are written [[8,n]], others [8,n]")
+    if True in nested:
+        return V3_0 if any(_is_debug_name(name) for name in raw["output"]) else V3_5
+    if "bias_corrected" in raw:
+        return V2_5
+    unfilled = any(value[1] is None for value in raw["output"].values())
+    after_weight = any(re.search(r"\.weight(\.\d+)?\.bias$", key) for key in raw["param"])
+    return V1_4_1 if unfilled or after_weight else V2_0
 
+
+def _is_debug_name(name: str) -> bool:
+    return "/" in name or "::input_" in name
+
+
+def same_form(first: Release, second: Release) -> bool:
+    """Whether the files of two releases need not differ."""
+    oldest = {V1_4_1.name, V2_0.name}
+    return first == second or {first.name, second.name} == oldest
+
+
+def fitted(info: QuantInfo, graph: QuantizerGraph, entries: Entries, source: str) -> QuantInfo:
+    """``info`` with the names this graph has; refuses a calibration made for another model.
+
+    Parameters, and tensors in release 3.5, are found by name. Other names end in a number of the
+    tracer that wrote them; they must have the module scopes of this graph's, in order.
     ``source`` names where ``info`` comes from.
 
     Raises:
         MismatchError: structure, names or shapes differ; the first names that do are listed.
+        FormatError: a tensor that must have a fix position has none.
     """
-    expected = {
-        "parameters": (list(entries.params), info.params),
-        "tensors": ([graph.node_name(node) for node in entries.outputs], info.outputs),
-    }
-    for what, (needed, found) in expected.items():
-        missing = [key for key in needed if key not in found]
-        extra = [key for key in found if key not in needed]
-        if missing:
-            raise _mismatch(
-                source,
-                f"{what} of this model without a fix position: {_some(missing)}"
-                + (f"; fix positions of others: {_some(extra)}" if extra else ""),
+    _check_names("parameters", list(entries.params), info.params, source)
+    outputs, corrections = info.outputs, info.corrections
+    if not graph.release.plain_names:
+        outputs = _renamed("tensors", outputs, entries.outputs, graph, source)
+        if corrections is not None:
+            weighted = [node for node in graph.nodes if node.op in WEIGHTED]
+            corrections = _renamed("bias corrections", corrections, weighted, graph, source)
+    _check_names("tensors", [graph.file_name(node) for node in entries.outputs], outputs, source)
+    for node in entries.filled:
+        if outputs[graph.file_name(node)] is None:
+            raise FormatError(
+                f"The calibration in {source} has no fix position for {graph.file_name(node)}",
+                "null: the calibration met values that are not finite, or did not run",
+                _CALIBRATE,
             )
     if info.graph_md5 is not None and info.graph_md5 != graph.md5():
         raise _mismatch(
             source, f"graph_md5 {info.graph_md5} in the file, {graph.md5()} of this model"
         )
-    if info.corrections is not None:
-        _check_corrections(info.corrections, graph, source)
+    if corrections is not None:
+        _check_corrections(corrections, graph, source)
+    return replace(info, outputs=outputs, corrections=corrections, release=graph.release)
+
+
+def _check_names(what: str, needed: List[str], found: Mapping[str, Any], source: str) -> None:
+    missing = [key for key in needed if key not in found]
+    extra = [key for key in found if key not in needed]
+    if missing:
+        raise _mismatch(
+            source,
+            f"{what} of this model without a fix position: {_some(missing)}"
+            + (f"; fix positions of others: {_some(extra)}" if extra else ""),
+        )
+
+
+_Value = TypeVar("_Value")
+
+
+def _renamed(
+    what: str,
+    found: Mapping[str, _Value],
+    nodes: Sequence[Node],
+    graph: QuantizerGraph,
+    source: str,
+) -> Dict[str, _Value]:
+    """``found`` under the names of ``nodes``, one for one in order, if their scopes agree."""
+    for number, (name, node) in enumerate(zip(found, nodes)):
+        if _scope(name) != _scope(graph.debug_name(node)):
+            raise _mismatch(
+                source, f"{what}: number {number} is {name}, in this model {graph.debug_name(node)}"
+            )
+    if len(found) != len(nodes):
+        rest = list(found)[len(nodes) :] or [graph.debug_name(n) for n in nodes[len(found) :]]
+        raise _mismatch(
+            source, f"{len(found)} {what}, {len(nodes)} in this model; left over: {_some(rest)}"
+        )
+    return {graph.debug_name(node): value for node, value in zip(nodes, found.values())}
+
+
+def _scope(name: str) -> str:
+    """A debug name without the tracer's label; inputs have none."""
+    return name.rpartition("/")[0] or name
 
 
 def _check_corrections(corrections: Corrections, graph: QuantizerGraph, source: str) -> None:
@@ -153,20 +241,21 @@ def _check_corrections(corrections: Corrections, graph: QuantizerGraph, source: 
         key = node.params.get("bias")
         if node.op not in WEIGHTED or key is None:
             continue
-        found = corrections.get(graph.node_name(node))
+        found = corrections.get(graph.file_name(node))
         channels = graph.params[key].shape[0]
         if found is None or len(found) != channels:
             seen = "nothing" if found is None else f"{len(found)} values"
             raise _mismatch(
                 source,
-                f"{BIAS_CORR} holds {seen} for {graph.node_name(node)}, which has {channels} "
+                f"{BIAS_CORR} holds {seen} for {graph.file_name(node)}, which has {channels} "
                 "output channels",
             )
 
 
 def output_positions(info: QuantInfo, graph: QuantizerGraph, entries: Entries) -> Dict[Node, int]:
     """Node to fix position for every tensor that is quantized."""
-    return {node: info.outputs[graph.node_name(node)] for node in entries.outputs}
+    found = {node: info.outputs[graph.file_name(node)] for node in entries.filled}
+    return {node: position for node, position in found.items() if position is not None}
 
 
 def _mismatch(source: str, evidence: str) -> MismatchError:
@@ -180,19 +269,26 @@ def _some(names: List[str]) -> str:
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
 
 
-def _section(positions: Mapping[str, int]) -> str:
-    lines = [f"    {json.dumps(k)}:[[{BITS},{v}]]" for k, v in positions.items()]
+def _section(positions: Mapping[str, Optional[int]], nested: bool) -> str:
+    pairs = {key: f"[{BITS},{json.dumps(value)}]" for key, value in positions.items()}
+    lines = [f"    {json.dumps(k)}:{f'[{v}]' if nested else v}" for k, v in pairs.items()]
     return "  {\n" + ",\n".join(lines) + "\n  }"
 
 
-def _position(value: Any) -> int:
+def _position(value: Any) -> Optional[int]:
     # Releases before 3.0 write a flat pair.
     pair = value[0] if isinstance(value[0], list) else value
     bits, position = pair
     if bits != BITS:
         raise ValueError(f"{bits} bits, only {BITS} are known")
-    if isinstance(position, bool) or not isinstance(position, int):
-        raise ValueError(f"fix position {position!r} (the calibration met values not finite)")
+    if position is not None and (isinstance(position, bool) or not isinstance(position, int)):
+        raise ValueError(f"fix position {position!r}")
+    return position
+
+
+def _filled(position: Optional[int]) -> int:
+    if position is None:
+        raise ValueError("fix position null (the calibration met values not finite)")
     return position
 
 

@@ -22,13 +22,17 @@ from torch import Tensor, nn
 from ..errors import UnsupportedError, UsageError
 from .graph import INPUT, RELU, RELU6, Node, QuantizerGraph
 from .operators import Call, Parameter, builder_for
+from .releases import DEFAULT, Release
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _HERE = os.path.abspath(__file__)
 
 
 def trace(
-    model: nn.Module, example: Sequence[Tensor], replace_relu6: bool = True
+    model: nn.Module,
+    example: Sequence[Tensor],
+    replace_relu6: bool = True,
+    release: Release = DEFAULT,
 ) -> QuantizerGraph:
     """The graph of ``model``, numbered, with copies of its float32 parameters.
 
@@ -39,6 +43,7 @@ def trace(
         example: float32 tensors, batch first; only their shapes matter.
         replace_relu6: turn ``nn.ReLU6`` modules (not the function) into ReLU, as equalization
             wants it (rule 2.1, step 1).
+        release: the vendor's release whose graph this is to be.
 
     Raises:
         UnsupportedError: the forward branches on values, or holds an operator that is not known.
@@ -62,7 +67,7 @@ def trace(
                     "give an example of the shape and type the model was made for",
                 ) from error
         relu6 = RELU if replace_relu6 else RELU6
-        return _Builder(model, tracer, run, relu6).build(recorded, len(example))
+        return _Builder(model, tracer, run, relu6, release).build(recorded, len(example))
     finally:
         for module, training in modes:
             module.training = training
@@ -181,9 +186,11 @@ class _Run(torch.fx.Interpreter):
 class _Builder:
     """Turns a recorded fx graph into the quantizer's, call by call."""
 
-    def __init__(self, model: nn.Module, tracer: _Tracer, run: _Run, relu6: str) -> None:
+    def __init__(
+        self, model: nn.Module, tracer: _Tracer, run: _Run, relu6: str, release: Release
+    ) -> None:
         self.model, self.tracer, self.run, self.relu6 = model, tracer, run, relu6
-        self.graph = QuantizerGraph(type(model).__name__)
+        self.graph = QuantizerGraph(type(model).__name__, release)
         self.made: Dict[torch.fx.Node, Any] = {}
         self.overwritten: Dict[Node, Node] = {}
 

@@ -125,7 +125,7 @@ def test_calib_from_files_gives_the_recorded_fix_points(shared: Path, tmp_path: 
     recorded = json.loads((case / "quantize_result" / "quant_info.json").read_text())
     ours = json.loads((tmp_path / "build" / "quant_model" / "quant_info.json").read_text())
     for part in ("param", "output"):
-        assert ours[part] == recorded[part]
+        assert list(ours[part].values()) == list(recorded[part].values())
         assert len(ours[part]) > 20
 
 

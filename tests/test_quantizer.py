@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import pickle
 import zipfile
@@ -30,6 +29,7 @@ from deepfake_fpga.quantize.factors import pool_factor  # noqa: E402
 from deepfake_fpga.quantize.graph import Node  # noqa: E402
 from deepfake_fpga.quantize.groups import entries  # noqa: E402
 from deepfake_fpga.quantize.quantizer import QuantizeOptions, Quantizer  # noqa: E402
+from deepfake_fpga.quantize.releases import V3_5  # noqa: E402
 from deepfake_fpga.quantize.results import BIAS_CORR, QUANT_INFO, QuantInfo  # noqa: E402
 from deepfake_fpga.quantize.trace import trace  # noqa: E402
 
@@ -70,13 +70,14 @@ def test_one_neuron_by_hand() -> None:
     assert correction is not None
     assert correction.item() == pytest.approx(0.00042969, abs=1e-8)
 
-    quantizer = Quantizer(OneNeuron(), torch.zeros(1, 1))
+    quantizer = Quantizer(OneNeuron(), torch.zeros(1, 1), QuantizeOptions(release="3.5"))
     info = QuantInfo(
         found.params,
         {"OneNeuron::nndct_input_0": 7, "OneNeuron::nndct_dense_1": 7},
         {"OneNeuron::nndct_dense_1": [correction.item()]},
         graph.md5(),
         "",
+        release=V3_5,
     )
     quantized = quantizer.quantized(info)
     assert {key: value.item() for key, value in quantized.int8_parameters().items()} == {
@@ -292,11 +293,12 @@ Narrower.__name__ = "UpConcat"
     ],
 )
 def test_calibration_of_another_model(
-    model: nn.Module, evidence: str, quantizer: Quantizer, images: Tensor, tmp_path: Path
+    model: nn.Module, evidence: str, images: Tensor, tmp_path: Path
 ) -> None:
-    quantizer.calibrate([images]).save(tmp_path)
+    options = QuantizeOptions(release="3.5")
+    Quantizer(nets.UpConcat(), images[:1], options).calibrate([images]).save(tmp_path)
     with pytest.raises(MismatchError, match="another model") as caught:
-        Quantizer(model, images[:1]).quantized(tmp_path)
+        Quantizer(model, images[:1], options).quantized(tmp_path)
     assert evidence in caught.value.evidence
 
 
@@ -328,19 +330,6 @@ def test_bias_correction_file_executes_nothing(
         archive.writestr("archive/data.pkl", pickle.dumps({"a": Path}))
     with pytest.raises(FormatError, match=BIAS_CORR):
         quantizer.load(tmp_path)
-
-
-def test_older_flat_pairs_are_read(quantizer: Quantizer, images: Tensor, tmp_path: Path) -> None:
-    found = quantizer.calibrate([images])
-    found.save(tmp_path)
-    raw = json.loads((tmp_path / QUANT_INFO).read_text())
-    for section in ("param", "output"):
-        raw[section] = {key: value[0] for key, value in raw[section].items()}
-    del raw["graph_md5"], raw["version"]
-    (tmp_path / QUANT_INFO).write_text(json.dumps(raw))
-    read = quantizer.load(tmp_path)
-    assert read.params == found.info.params
-    assert read.outputs == found.info.outputs
 
 
 def test_fingerprint_follows_the_weights() -> None:

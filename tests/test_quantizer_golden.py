@@ -60,7 +60,8 @@ def test_exports_the_recorded_xmodel(case: Case, shared: Path, tmp_path: Path) -
 @pytest.mark.parametrize("name", golden.MICRO)
 def test_reads_the_vendors_calibration(name: str, data: Path) -> None:
     recording = golden.recording(name, data, Path)
-    quantizer = golden.Quantizer(recording.model(), recording.inputs("calib")[:1])
+    options = golden.QuantizeOptions(release="3.5")
+    quantizer = golden.Quantizer(recording.model(), recording.inputs("calib")[:1], options)
     quantized = quantizer.quantized(recording.folder)
     theirs = recording.arrays("params_int8")
     ours = quantized.int8_parameters()
