@@ -7,17 +7,19 @@ stage done with one can be followed by a stage done with the other.
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Iterable, Mapping, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Iterable, Mapping, Optional, Sequence, Tuple
 
 from ..board.vendor import find_package
 from ..errors import UnsupportedError, UsageError
+from .releases import DEFAULT
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from .quantized import QuantizedModel
+    from .layer_noise import Interior
+    from .quantizer import Quantizer
 
 BACKENDS = ("auto", "vitis", "sim")
 CALIBRATION_FILES = ("quant_info.json", "bias_corr.pth")
@@ -53,6 +55,10 @@ class Quantized(abc.ABC):
     @abc.abstractmethod
     def export_xmodel(self, path: Path) -> None:
         """Writes the quantized model in the vendor's format."""
+
+    def interior(self) -> Optional[Interior]:
+        """Its tensors and weights, for a report; ``None`` where they cannot be looked at."""
+        return None
 
 
 class QuantizeBackend(abc.ABC):
@@ -97,8 +103,10 @@ class QuantizeBackend(abc.ABC):
         """
 
 
-def select_backend(wanted: str) -> Tuple[QuantizeBackend, str]:
+def select_backend(wanted: str, release: str = DEFAULT.name) -> Tuple[QuantizeBackend, str]:
     """The backend for ``--backend`` and why it was taken, one phrase.
+
+    ``release`` is the vendor's release whose rules and files ours follows.
 
     Raises:
         UnsupportedError: ``vitis`` is asked for; says what was found of it.
@@ -107,7 +115,7 @@ def select_backend(wanted: str) -> Tuple[QuantizeBackend, str]:
     if wanted not in BACKENDS:
         raise UsageError(f"There is no backend {wanted!r}", "", f"use one of {', '.join(BACKENDS)}")
     if wanted == "sim":
-        return SimBackend(), "asked for"
+        return SimBackend(release), "asked for"
     vendor = find_package("pytorch_nndct")
     if wanted == "vitis":
         seen = f"pytorch_nndct: {vendor.state.value}, {vendor.evidence}"
@@ -117,14 +125,22 @@ def select_backend(wanted: str) -> Tuple[QuantizeBackend, str]:
             "use --backend sim, which follows the same rules and writes the same files",
         )
     if vendor.usable:
-        return SimBackend(), f"pytorch_nndct is there ({vendor.path}) but not driven yet"
-    return SimBackend(), f"the vendor's pytorch_nndct is not here ({vendor.evidence})"
+        return SimBackend(release), f"pytorch_nndct is there ({vendor.path}) but not driven yet"
+    return SimBackend(release), f"the vendor's pytorch_nndct is not here ({vendor.evidence})"
 
 
 class SimBackend(QuantizeBackend):
-    """Our own quantizer."""
+    """Our own quantizer, by the rules of one of the vendor's releases."""
 
     name = "sim"
+
+    def __init__(self, release: str = DEFAULT.name) -> None:
+        self.release = release
+
+    def _quantizer(self, model: nn.Module, example: Tensor) -> Quantizer:
+        from .quantizer import QuantizeOptions, Quantizer
+
+        return Quantizer(model, example, QuantizeOptions(release=self.release))
 
     def calibrate(
         self,
@@ -135,9 +151,7 @@ class SimBackend(QuantizeBackend):
         on_images: Callable[[int], None],
     ) -> CalibrationSummary:
         """See ``QuantizeBackend.calibrate``."""
-        from .quantizer import Quantizer
-
-        found = Quantizer(model, example).calibrate(
+        found = self._quantizer(model, example).calibrate(
             batches, on_batch=lambda number, images: on_images(images)
         )
         found.save(folder)
@@ -150,12 +164,17 @@ class SimBackend(QuantizeBackend):
         """See ``QuantizeBackend.load``."""
         from .quantizer import Quantizer
 
-        return _SimQuantized(Quantizer(model, example).quantized(folder))
+        quantizer = self._quantizer(model, example)
+        plain = replace(quantizer.options, equalization=False)
+        return _SimQuantized(quantizer, folder, lambda: Quantizer(model, example, plain))
 
 
 class _SimQuantized(Quantized):
-    def __init__(self, model: QuantizedModel) -> None:
-        self._model = model
+    def __init__(
+        self, quantizer: Quantizer, folder: Path, unequalized: Callable[[], Quantizer]
+    ) -> None:
+        self._model = quantizer.quantized(folder)
+        self._quantizer, self._unequalized = quantizer, unequalized
 
     def __call__(self, pictures: Tensor) -> Tuple[Tensor, Tensor]:
         mask, real = self._model(pictures)
@@ -163,3 +182,9 @@ class _SimQuantized(Quantized):
 
     def export_xmodel(self, path: Path) -> None:
         self._model.export_xmodel(path)
+
+    def interior(self) -> Interior:
+        from .layer_noise import Interior
+
+        floats, before = self._quantizer.graph.params, self._unequalized().graph.params
+        return Interior(self._model, floats, before)

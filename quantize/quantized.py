@@ -80,6 +80,10 @@ class QuantizedModel:
             for key, value in self.parameters().items()
         }
 
+    def node_parameters(self, node: Node) -> Params:
+        """The parameters of one operator, by role, on their grids."""
+        return self._params[node]
+
     def parameters(self) -> Dict[str, np.ndarray]:
         """The parameters as float32 values on their grids, by key, in PyTorch's layout.
 
