@@ -62,6 +62,8 @@ class QuantRequest:
         batch_size: pictures at a time; calibration takes one vote per batch.
         backend: ``auto``, ``vitis`` or ``sim``.
         force: calibrate although the gate (``quantize.gate``) finds something; it is recorded.
+        release: the vendor's release whose rules and files are followed; ``None`` calibrates by
+            the default and tests by the one that was calibrated.
     """
 
     build: BuildFolder
@@ -71,6 +73,7 @@ class QuantRequest:
     batch_size: int = 8
     backend: str = "auto"
     force: bool = False
+    release: Optional[str] = None
 
 
 def calibrate(
@@ -90,10 +93,12 @@ def calibrate(
     from ..quantize.backend import CALIBRATION_FILES, XMODEL, select_backend
     from ..quantize.checkpoint import load_checkpoint
     from ..quantize.gate import refuse, tensor_findings
+    from ..quantize.releases import DEFAULT
 
     started = now()
-    backend, reason = select_backend(request.backend)
-    say(f"backend {backend.name}: {reason}")
+    request = replace(request, release=request.release or DEFAULT.name)
+    backend, reason = select_backend(request.backend, str(request.release))
+    say(f"backend {backend.name}: {reason}; rules and files of release {request.release}")
     path, why = _float_checkpoint(request)
     say(f"checkpoint {path} ({why})")
     checkpoint = load_checkpoint(path)
@@ -163,12 +168,13 @@ def measure(
     started = now()
     folder = request.build.quant_model
     calibration = _calibration(request)
-    backend, reason = select_backend(request.backend)
-    say(f"backend {backend.name}: {reason}")
+    release = _release(request, calibration)
+    backend, reason = select_backend(request.backend, release)
+    say(f"backend {backend.name}: {reason}; rules and files of release {release}")
     if calibration is None:
         path, why = _float_checkpoint(request)
         checkpoint = load_checkpoint(path)
-        calibration = _foreign_calibration(folder, checkpoint)
+        calibration = _foreign_calibration(folder, checkpoint, release)
         say(f"calibration: {calibration.backend_reason}")
     else:
         path, why = _calibrated_checkpoint(request, calibration), "the one that was calibrated"
@@ -318,11 +324,34 @@ def _calibration(request: QuantRequest) -> Optional[Manifest]:
     return calibration
 
 
-def _foreign_calibration(folder: Path, checkpoint: Checkpoint) -> Manifest:
+def _release(request: QuantRequest, calibration: Optional[Manifest]) -> str:
+    """The release to test by: the calibrated one; of another tool's files the one their form tells.
+
+    Raises:
+        MismatchError: another one is asked for.
+    """
+    from ..quantize import results
+
+    made = None if calibration is None else calibration.options.get("release")
+    if made is not None:
+        if request.release not in (None, made):
+            raise MismatchError(
+                f"The calibration in {request.build.quant_model} was made by release {made}, "
+                f"--release says {request.release}",
+                f"release in {MANIFEST}",
+                f"leave --release out, or {CALIB_COMMAND} --release {request.release}",
+            )
+        return str(made)
+    # Where the form leaves a choice, the user's word decides; reading refuses a contradiction.
+    return request.release or results.load(request.build.quant_model).release.name
+
+
+def _foreign_calibration(folder: Path, checkpoint: Checkpoint, release: str) -> Manifest:
     """What can be said of a calibration without a manifest, such as the vendor's own."""
     from ..quantize.backend import CALIBRATION_FILES
 
     reason = f"no {MANIFEST} beside {CALIBRATION_FILES[0]}: made by another tool"
+    reason += f", in the form of release {release}"
     return Manifest(
         stage="calib",
         backend="unknown",
@@ -330,6 +359,7 @@ def _foreign_calibration(folder: Path, checkpoint: Checkpoint) -> Manifest:
         model=checkpoint.describe(),
         preprocessing=checkpoint.preprocessing,
         made=[FileRecord.of(folder / name, name) for name in CALIBRATION_FILES],
+        options={"release": release},
         warnings=[f"{reason}; whether it belongs to these weights cannot be checked"],
     )
 
@@ -391,6 +421,7 @@ def _options(request: QuantRequest) -> Dict[str, object]:
         "batch_size": request.batch_size,
         "backend": request.backend,
         "force": request.force,
+        "release": request.release,
     }
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Optional
 import click
 
 from ...errors import UsageError
+from ...quantize.releases import DEFAULT, RELEASES
 
 if TYPE_CHECKING:
     from ...quantize.evaluation import Evaluation
@@ -24,6 +25,7 @@ Examples:
   deepfake-fpga quant --mode calib --checkpoint weights.pth --data faces
   deepfake-fpga quant --mode test --data faces
   deepfake-fpga quant --mode calib --data faces --subset 200 -b 16 -d build
+  deepfake-fpga quant --mode calib --data faces --release 1.4.1
 
 The data folder has crops/<video>_<n>.png, masks/<video>_<n>.gif and metadata.json;
 calibration also takes any folder of pictures.""",
@@ -66,6 +68,12 @@ calibration also takes any folder of pictures.""",
     help="Whose quantizer.",
 )
 @click.option(
+    "--release",
+    type=click.Choice(list(RELEASES)),
+    help="Follow the rules and files of the vendor's release in your container. "
+    f"Default: {DEFAULT}; for test the calibrated one.",
+)
+@click.option(
     "--force", is_flag=True, help="Calibrate although the gate warns; the manifest records it."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest to standard output.")
@@ -78,6 +86,7 @@ def command(
     data: Optional[Path],
     subset: Optional[int],
     backend: str,
+    release: Optional[str],
     force: bool,
     as_json: bool,
     quiet: bool,
@@ -97,7 +106,7 @@ def command(
     from ..quantization import QuantRequest, calibrate, measure, silent
 
     build = BuildFolder(build_dir)
-    request = QuantRequest(build, data, checkpoint, subset, batch_size, backend, force)
+    request = QuantRequest(build, data, checkpoint, subset, batch_size, backend, force, release)
     say = _nothing if quiet else _say
     progress = silent if quiet else show_progress
     if mode == "calib":
