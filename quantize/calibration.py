@@ -71,6 +71,7 @@ def calibrate(
     rate: Optional[float],
     cap: int = 12,
     on_batch: Optional[OnBatch] = None,
+    kept: Optional[Run] = None,
 ) -> Run:
     """Runs ``batches`` through the folded (and equalized) ``graph``.
 
@@ -81,11 +82,13 @@ def calibrate(
         rate: step of bias correction; ``None`` leaves the biases alone.
         cap: highest fix position.
         on_batch: called after every batch.
+        kept: an earlier run whose fix positions hold; nothing is searched then. So it is after a
+            fast finetune, with the tuned parameters in ``graph`` (rule 6.4).
 
     Raises:
         DataError: a tensor holds a value that is not finite.
     """
-    state = _State(graph, entries, rate, cap)
+    state = _State(graph, entries, rate, cap, kept)
     images = 0
     with torch.no_grad():
         for number, batch in enumerate(batches):
@@ -98,9 +101,14 @@ def calibrate(
 
 class _State:
     def __init__(
-        self, graph: QuantizerGraph, entries: Entries, rate: Optional[float], cap: int
+        self,
+        graph: QuantizerGraph,
+        entries: Entries,
+        rate: Optional[float],
+        cap: int,
+        kept: Optional[Run] = None,
     ) -> None:
-        self.graph, self.cap = graph, cap
+        self.graph, self.cap, self.kept = graph, cap, kept
         self.floats = float_tensors(graph)
         self.positions = {key: self._search_parameter(key) for key in entries.params}
         self.quantized: Dict[Node, Params] = {}
@@ -116,9 +124,13 @@ class _State:
         self.histories: Dict[Node, List[int]] = {node: [] for node in entries.filled}
         self.clipped: Dict[Node, List[int]] = {node: [0, 0] for node in entries.filled}
         self.ranges: Dict[Node, Tuple[float, float]] = {}
+        if kept is not None:
+            self.histories = {node: list(history) for node, history in kept.histories.items()}
         self.batch = 0
 
     def _search_parameter(self, key: str) -> int:
+        if self.kept is not None:
+            return self.kept.params[key]
         position = search(self.floats[key], self.cap, release=self.graph.release)
         if position is None:
             raise DataError(f"The parameter {key} holds values that are not finite")
@@ -129,7 +141,16 @@ class _State:
 
     def forward(self, number: int, batch: Sequence[Tensor]) -> None:
         self.batch = number
-        run(self.graph, batch, self.quantized.__getitem__, self._finish)
+        run(self.graph, batch, self._params_of, self._finish)
+
+    def _params_of(self, node: Node) -> Params:
+        params = self.quantized[node]
+        bias, correction = params.get("bias"), self.corrections.get(node)
+        if self.kept is not None and bias is not None and correction and not correction.stopped:
+            # Parameters go back to their grid before each batch, so corrections below half a
+            # code are lost.
+            quantize_(bias, self.positions[node.params["bias"]], Rounding.HALF_AWAY)
+        return params
 
     def _finish(self, node: Node, raw: Tensor, operands: Sequence[Tensor]) -> Tensor:
         result = self._quantize(node, raw) if node in self.histories else raw
@@ -151,7 +172,8 @@ class _State:
                 f"least {low}, greatest {high} in batch {self.batch} (counted from 0), "
                 f"{node.scope}",
             )
-        self.histories[node].append(position)
+        if self.kept is None:
+            self.histories[node].append(position)
         least, greatest = self.ranges.get(node, (low, high))
         self.ranges[node] = (min(least, low), max(greatest, high))
         in_force = most_frequent(self.histories[node])

@@ -16,21 +16,25 @@ Importing this module imports torch.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .. import __version__
 from ..errors import DataError, MismatchError
-from . import results
+from . import results, tuned_parameters
 from .adjustment import adjust
 from .calibration import OnBatch, Run, calibrate
 from .equalization import EqualizedPair, equalize
+from .finetune import Finetuned, OnLayer, finetune, with_params
+from .finetune_journal import Journal, digest
 from .folding import fold_batch_norms
 from .graph import QuantizerGraph, remove_dropout
 from .groups import entries
@@ -98,6 +102,7 @@ class Calibration:
             tensor that was zero throughout, over 127 where values were clipped.
         warnings: what the caller should tell the user.
         images: images seen.
+        tuned: after a fast finetune, what ``param.pth`` holds.
     """
 
     info: QuantInfo
@@ -107,10 +112,18 @@ class Calibration:
     peaks: Dict[str, float]
     warnings: List[str]
     images: int
+    tuned: Optional[Dict[str, np.ndarray]] = None
 
     def save(self, folder: Union[str, Path]) -> List[Path]:
-        """Writes ``quant_info.json`` and ``bias_corr.pth``; returns the paths."""
-        return self.info.save(Path(folder))
+        """Writes ``quant_info.json``, ``bias_corr.pth`` and what was tuned; returns the paths."""
+        folder = Path(folder)
+        if self.tuned is None:
+            # Tuned parameters of an earlier run would not belong to the new positions.
+            with contextlib.suppress(FileNotFoundError):
+                (folder / tuned_parameters.PARAM).unlink()
+            return self.info.save(folder)
+        tuned = tuned_parameters.save(folder, self.tuned)
+        return [*self.info.save(folder), tuned]
 
 
 class Quantizer:
@@ -154,8 +167,43 @@ class Quantizer:
         """
         return self._fingerprint
 
+    def finetune(
+        self,
+        batches: Iterable[Batch],
+        on_layer: Optional[OnLayer] = None,
+        state: Optional[Path] = None,
+    ) -> Finetuned:
+        """Tunes the parameters layer by layer towards the float model's results.
+
+        It is to be followed by ``calibrate``, which keeps the fix positions found here. Everything
+        is held in memory, ``finetune.bytes_per_image`` for each image.
+
+        Args:
+            batches: as for ``calibrate``.
+            on_layer: called with the number of layers done and of all.
+            state: file (``.npz``) in which finished layers are kept. A call with the same data and
+                parameters that finds it goes on from there; remove it after saving the result.
+
+        Raises:
+            DataError: no images, or an input that cannot be used.
+            UnsupportedError: a layer is used twice.
+            FormatError: ``state`` is damaged.
+        """
+        held = list(self._checked(batches))
+        if not held:
+            raise DataError("Fast finetune needs images", "none were given")
+        journal = None
+        if state is not None:
+            rules = f"{self._fingerprint} {self.options}"
+            journal = Journal(state, digest(rules, [[t.numpy() for t in b] for b in held]))
+        cap = self.options.max_fix_position
+        return finetune(self.graph, self.entries, held, cap, on_layer, journal)
+
     def calibrate(
-        self, batches: Iterable[Batch], on_batch: Optional[OnBatch] = None
+        self,
+        batches: Iterable[Batch],
+        on_batch: Optional[OnBatch] = None,
+        tuned: Optional[Finetuned] = None,
     ) -> Calibration:
         """Finds all fix positions from data.
 
@@ -163,17 +211,19 @@ class Quantizer:
             batches: float32 inputs as the model takes them, in order; every batch counts the same
                 whatever its size. They are not changed.
             on_batch: called after each batch with its number (from 0) and its images.
+            tuned: what ``finetune`` gave. Its fix positions are kept and only biases corrected.
 
         Raises:
             DataError: fewer than 8 images, or an input that cannot be used, with batch and image.
         """
         found = calibrate(
-            self.graph,
+            self.graph if tuned is None else with_params(self.graph, tuned.params),
             self.entries,
             self._checked(batches),
             self.options.rate(),
             self.options.max_fix_position,
             on_batch,
+            None if tuned is None else tuned.found,
         )
         if found.images < FEWEST_IMAGES:
             raise DataError(
@@ -182,7 +232,15 @@ class Quantizer:
                 f"{found.images} images",
                 "give more images with --data or a larger --subset",
             )
-        return self._calibration(found)
+        calibration = self._calibration(found)
+        if tuned is None:
+            return calibration
+        named = tuned_parameters.names(self.graph)
+        return replace(
+            calibration,
+            info=replace(calibration.info, fast_finetuned=True),
+            tuned={name: tuned.params[key] for name, key in named.items()},
+        )
 
     def load(self, folder: Union[str, Path]) -> QuantInfo:
         """Reads a calibration of this model, ours or the vendor's.
@@ -217,16 +275,32 @@ class Quantizer:
     def quantized(self, source: Union[str, Path, QuantInfo, Calibration]) -> QuantizedModel:
         """The quantized model of a calibration: a folder, or what ``load`` or ``calibrate`` gave.
 
+        Tuned parameters are used where the calibration was made with fast finetune.
+
         Raises:
-            OrderError, FormatError, MismatchError: see ``load``.
+            OrderError, FormatError, MismatchError: see ``load``; also where only the ``QuantInfo``
+                of a fast finetune is given, which does not hold the parameters.
         """
+        tuned: Optional[Dict[str, np.ndarray]] = None
         if isinstance(source, Calibration):
             info = source.info
+            if source.tuned is not None:
+                named = tuned_parameters.names(self.graph)
+                tuned = {key: source.tuned[name] for name, key in named.items()}
         elif isinstance(source, QuantInfo):
             info = self._fitted(source, "the result given")
         else:
             info = self.load(source)
-        return QuantizedModel(self.graph, self.entries, info)
+            if info.fast_finetuned:
+                tuned = tuned_parameters.load(Path(source), self.graph)
+        if info.fast_finetuned and tuned is None:
+            raise MismatchError(
+                "The calibration was made with fast finetune, and its parameters are not given",
+                "fast_finetuned in a QuantInfo",
+                "give the folder, or the Calibration",
+            )
+        graph = self.graph if tuned is None else with_params(self.graph, tuned)
+        return QuantizedModel(graph, self.entries, info)
 
     def _checked(self, batches: Iterable[Batch]) -> Iterator[Tuple[Tensor, ...]]:
         for number, batch in enumerate(batches):
