@@ -64,6 +64,9 @@ def run(
 
 def compute(node: Node, operands: Sequence[Tensor], params: Params) -> Tensor:
     """The raw result of one operator."""
+    if "call" in node.attrs:
+        result: Tensor = node.attrs["call"](operands)
+        return result
     return _ARITHMETIC[node.op](node.attrs, operands, params)
 
 
@@ -106,12 +109,49 @@ def _max_pool(a: Dict[str, Any], x: Sequence[Tensor], _: Params) -> Tensor:
 
 
 def _avg_pool(a: Dict[str, Any], x: Sequence[Tensor], _: Params) -> Tensor:
-    y = F.avg_pool2d(x[0], a["kernel"], a["stride"], a["padding"], ceil_mode=a["ceil_mode"])
+    y = F.avg_pool2d(
+        x[0], a["kernel"], a["stride"], a["padding"], a["ceil_mode"], a.get("include_pad", True)
+    )
     return y * float(a["factor"])
 
 
 def _adaptive_avg_pool(a: Dict[str, Any], x: Sequence[Tensor], _: Params) -> Tensor:
-    return F.adaptive_avg_pool2d(x[0], a["size"]) * float(a["factor"])
+    y = F.adaptive_avg_pool2d(x[0], a["size"])
+    return y if a.get("uneven") else y * float(a["factor"])
+
+
+def _mean(a: Dict[str, Any], x: Sequence[Tensor], _: Params) -> Tensor:
+    return torch.mean(x[0], a["axes"], a["keep"]) * float(a["factor"])
+
+
+def _add(a: Dict[str, Any], x: Sequence[Tensor], _: Params) -> Tensor:
+    return torch.add(x[0], x[1], alpha=a.get("alpha", 1))
+
+
+def _sub(a: Dict[str, Any], x: Sequence[Tensor], _: Params) -> Tensor:
+    return torch.sub(x[0], x[1], alpha=a.get("alpha", 1))
+
+
+def _rsub(a: Dict[str, Any], x: Sequence[Tensor], _: Params) -> Tensor:
+    return torch.sub(x[1], x[0], alpha=a.get("alpha", 1))
+
+
+def _pad(a: Dict[str, Any], x: Sequence[Tensor], _: Params) -> Tensor:
+    if a["mode"] != "constant":
+        return F.pad(x[0], a["padding"], a["mode"])
+    return F.pad(x[0], a["padding"], "constant", a["value"])
+
+
+def _slice(a: Dict[str, Any], x: Sequence[Tensor], _: Params) -> Tensor:
+    # The batch is taken whole, whatever its size.
+    taken = [slice(None)] + [slice(*limits) for limits in a["ranges"][1:]]
+    return x[0][tuple(taken)]
+
+
+def _gelu(a: Dict[str, Any], x: Sequence[Tensor], _: Params) -> Tensor:
+    if a["approximate"] == "none":
+        return F.gelu(x[0])
+    return F.gelu(x[0], approximate=a["approximate"])
 
 
 def _resize(a: Dict[str, Any], x: Sequence[Tensor], _: Params) -> Tensor:
@@ -163,8 +203,29 @@ _ARITHMETIC: Dict[str, Callable[[Dict[str, Any], Sequence[Tensor], Params], Tens
     g.MAXPOOL: _max_pool,
     g.AVGPOOL: _avg_pool,
     g.ADAPTIVE_AVGPOOL: _adaptive_avg_pool,
-    g.ADD: lambda a, x, p: x[0] + x[1],
-    g.SUB: lambda a, x, p: x[0] - x[1],
+    g.ADD: _add,
+    g.SUB: _sub,
+    g.RSUB: _rsub,
+    g.DIV: lambda a, x, p: x[0] / x[1],
+    g.MAX: lambda a, x, p: torch.max(x[0], x[1]),
+    g.MIN: lambda a, x, p: torch.min(x[0], x[1]),
+    g.MATMUL: lambda a, x, p: torch.matmul(x[0], x[1]),
+    g.MEAN: _mean,
+    g.PAD: _pad,
+    g.PAD_ND: _pad,
+    g.PRELU: lambda a, x, p: F.prelu(x[0], _given(p["weight"])),
+    g.GELU: _gelu,
+    g.MISH: lambda a, x, p: F.mish(x[0]),
+    g.HARDTANH: lambda a, x, p: F.hardtanh(x[0], a["low"], a["high"]),
+    g.EXP: lambda a, x, p: torch.exp(x[0]),
+    g.PERMUTE: lambda a, x, p: x[0].permute(a["order"]),
+    g.TRANSPOSE: lambda a, x, p: x[0].permute(a["order"]).clone(),
+    g.STRIDED_SLICE: _slice,
+    g.CHUNK: lambda a, x, p: x[0].narrow(a["axis"], a["start"], a["length"]),
+    g.EXPAND_AS: lambda a, x, p: x[0].expand_as(x[1]).clone(),
+    g.CONST: lambda a, x, p: torch.tensor(a["value"]),
+    g.SHAPE: lambda a, x, p: torch.tensor(x[0].shape[a["dim"]]),
+    g.DROPOUT: lambda a, x, p: x[0],
     g.MUL: lambda a, x, p: x[0] * x[1],
     g.CONCAT: lambda a, x, p: torch.cat(list(x), a["axis"]),
     g.RESIZE: _resize,

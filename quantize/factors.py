@@ -42,6 +42,11 @@ def pool_factor(
         return 1.0
     if known is not None:
         return area * known[0] / known[1]
+    return division_factor(area)
+
+
+def division_factor(area: int) -> float:
+    """What a mean over ``area`` numbers is multiplied by: the best ``f / 2**s`` for one over it."""
     best, factor, shift = 1.0, 0, 0
     for s in range(math.ceil(math.log2(area * 128))):
         f = round(2**s / area)

@@ -44,6 +44,32 @@ RESIZE = "nndct_resize"
 FLATTEN = "nndct_flatten"
 RESHAPE = "nndct_reshape"
 DROPOUT = "nndct_dropout"
+CONST = "nndct_const"
+SHAPE = "nndct_shape"
+DIV = "nndct_elemwise_div"
+RSUB = "nndct_rsub"
+MAX = "nndct_max"
+MIN = "nndct_min"
+MATMUL = "nndct_matmul"
+MEAN = "nndct_mean"
+PAD = "nndct_pad"
+PAD_ND = "nndct_pad_nd"
+PRELU = "nndct_prelu"
+GELU = "nndct_gelu"
+MISH = "nndct_mish"
+HARDTANH = "nndct_hardtanh"
+PERMUTE = "nndct_permute"
+TRANSPOSE = "nndct_transpose"
+SQUEEZE = "nndct_squeeze"
+UNSQUEEZE = "nndct_unsqueeze"
+CONTIGUOUS = "nndct_contiguous"
+PIXEL_SHUFFLE = "nndct_pixel_shuffle"
+STRIDED_SLICE = "nndct_strided_slice"
+CHUNK = "nndct_chunk"
+EXPAND = "nndct_expand"
+EXPAND_AS = "nndct_expand_as"
+REPEAT = "nndct_repeat"
+EXP = "nndct_elemwise_exp"
 
 CONVOLUTIONS = frozenset({CONV2D, DEPTHWISE_CONV2D, CONV_TRANSPOSE2D, DEPTHWISE_CONV_TRANSPOSE2D})
 TRANSPOSED = frozenset({CONV_TRANSPOSE2D, DEPTHWISE_CONV_TRANSPOSE2D})
@@ -64,6 +90,8 @@ class Node:
         attrs: what the operator needs beside its operands; plain Python values.
         params: role (``weight``, ``bias``) to the key in ``QuantizerGraph.params``.
         index: running number in execution order, set by ``QuantizerGraph.number``.
+        is_float: whether the result holds float numbers; sizes and masks do not.
+        twin: the first result of the operator this is a further result of.
     """
 
     op: str
@@ -73,6 +101,13 @@ class Node:
     attrs: Dict[str, Any] = field(default_factory=dict)
     params: Dict[str, str] = field(default_factory=dict)
     index: int = -1
+    is_float: bool = True
+    twin: Optional[Node] = None
+
+    @property
+    def custom(self) -> bool:
+        """Whether the vendor's quantizer does not know the operator and runs it in float."""
+        return not self.op.startswith("nndct_")
 
     def __repr__(self) -> str:
         return f"Node({self.op}_{self.index}, {self.scope!r})"
@@ -118,19 +153,29 @@ class QuantizerGraph:
 
     def uses(self) -> Dict[Node, int]:
         """Node to the number of its consumers; being returned by the model counts as one."""
-        counts = {node: len(readers) for node, readers in self.consumers().items()}
+        counts = {
+            node: len({reader.twin or reader for reader in readers})
+            for node, readers in self.consumers().items()
+        }
         for node in set(self.output_nodes):
             counts[node] += 1
-        return counts
+        whole: Dict[Node, int] = {}
+        for node in self.nodes:
+            first = node.twin or node
+            whole[first] = whole.get(first, 0) + counts[node]
+        return {node: whole[node.twin or node] for node in self.nodes}
 
     def number(self) -> None:
         """Gives every node its running number in execution order."""
-        for index, node in enumerate(self.nodes):
-            node.index = index
+        index = -1
+        for node in self.nodes:
+            index += node.twin is None
+            node.index = index if node.twin is None else node.twin.index
 
     def node_name(self, node: Node) -> str:
         """The name we use, and result files of release 3.5, e.g. ``UYNet::nndct_conv2d_1``."""
-        return f"{self.name}::{re.sub('[^0-9A-Za-z]', '_', node.op)}_{node.index}"
+        kind = re.sub("[^0-9A-Za-z]", "_", node.op.replace("::", "_"))
+        return f"{self.name}::{kind}_{node.index}"
 
     def debug_name(self, node: Node) -> str:
         """The name the exported model and result files of releases before 3.5 use.
@@ -140,6 +185,8 @@ class QuantizerGraph:
         """
         if node.op == INPUT:
             return f"{self.name}::{node.scope}"
+        if node.op == CONST:
+            return f"{self.name}::{node.index}"
         return f"{self.name}::{node.scope}/ret.{node.index}"
 
     def file_name(self, node: Node) -> str:
@@ -172,13 +219,27 @@ class QuantizerGraph:
         consumers = self.consumers()
         returned = self.output_nodes
         records = []
+        further: Dict[Node, List[Node]] = {}
         for node in self.nodes:
-            readers = [c.op for c in consumers[node] for i in c.inputs if i is node]
+            if node.twin is not None:
+                further.setdefault(node.twin, []).append(node)
+        for node in self.nodes:
+            if node.twin is not None:
+                continue
+            results = [node, *further.get(node, [])]
+            readers = [
+                c.op
+                for result in results
+                for c in consumers[result]
+                if c.twin is None
+                for i in c.inputs
+                if i is result
+            ]
             records.append(
                 {
                     "op": node.op,
                     "input_ops": [i.op for i in node.inputs],
-                    "output_ops": readers + ["nndct_return"] * (node in returned),
+                    "output_ops": readers + ["nndct_return"] * any(r in returned for r in results),
                 }
             )
         records.append(

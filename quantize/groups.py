@@ -26,6 +26,16 @@ QUANTIZABLE = g.WEIGHTED | {
     g.RESIZE,
     g.HARDSIGMOID,
     g.HARDSWISH,
+    g.RSUB,
+    g.DIV,
+    g.MAX,
+    g.MIN,
+    g.MATMUL,
+    g.MEAN,
+    g.PAD,
+    g.PRELU,
+    g.GELU,
+    g.MISH,
 }
 """Operators whose result must lie on a grid in every release; sigmoid and tanh stay float."""
 
@@ -35,10 +45,41 @@ _UNFILLED: Dict[Unfilled, FrozenSet[str]] = {
     Unfilled.SOFTMAX: frozenset({g.SOFTMAX}),
 }
 
-_FOLLOWERS = frozenset({g.RELU, g.RELU6, g.LEAKY_RELU, g.FLATTEN})
+_FOLLOWERS = frozenset(
+    {
+        g.RELU,
+        g.RELU6,
+        g.HARDTANH,
+        g.LEAKY_RELU,
+        g.FLATTEN,
+        g.SQUEEZE,
+        g.UNSQUEEZE,
+        g.PIXEL_SHUFFLE,
+        g.STRIDED_SLICE,
+        g.TRANSPOSE,
+        g.PERMUTE,
+        g.CONTIGUOUS,
+        g.CHUNK,
+        g.EXPAND,
+        g.REPEAT,
+        g.DROPOUT,
+    }
+)
 """Operators that join the group of their producer if they are its only reader."""
 
-_UNFIXED = frozenset({g.FLATTEN, g.RESHAPE})
+_UNFIXED = frozenset(
+    {
+        g.CHUNK,
+        g.STRIDED_SLICE,
+        g.PERMUTE,
+        g.FLATTEN,
+        g.RESHAPE,
+        g.PIXEL_SHUFFLE,
+        g.CONTIGUOUS,
+        g.SQUEEZE,
+        g.UNSQUEEZE,
+    }
+)
 """Operators that move data only; their tensor has the fix position of the one before."""
 
 
@@ -75,19 +116,24 @@ def entries(graph: QuantizerGraph) -> Entries:
     carriers = _carriers(graph)
     params: Dict[str, None] = {}
     outputs: Dict[Node, None] = {}
+    consumers = graph.consumers()
     listed = quantizable_operators(graph.release)
     quantizable = [node for node in graph.nodes if node.op in listed]
     for node in quantizable:
         for key in node.params.values():
             params[key] = None
+        if node.op == g.INPUT and [c.custom for c in consumers[node]] == [True]:
+            continue
         outputs[carriers[node]] = None
     # Whatever else feeds a quantizable operator: a sigmoid before a product, a ReLU after a
     # convolution with two readers. The operands of a concat are quantized as part of its result.
     for node in quantizable:
         if node.op not in (g.INPUT, g.CONCAT):
             for source in node.inputs:
-                outputs[carriers[source]] = None
-    unfilled = frozenset(node for node in outputs if node.op in _UNFILLED[graph.release.unfilled])
+                if carriers[source].is_float:
+                    outputs[carriers[source]] = None
+    never = _UNFILLED[graph.release.unfilled]
+    unfilled = frozenset(n for n in outputs if n.op in never or n.attrs.get("uneven"))
     return Entries(tuple(params), tuple(outputs), carriers, unfilled)
 
 
@@ -96,15 +142,22 @@ def _groups(graph: QuantizerGraph) -> Dict[Node, List[Node]]:
     uses = graph.uses()
     group: Dict[Node, List[Node]] = {}
     for node in graph.nodes:
-        follows = len(node.inputs) == 1 and (
-            node.op == g.RESHAPE or (node.op in _FOLLOWERS and uses[node.inputs[0]] <= 1)
-        )
-        if follows:
+        if _follows(node, uses):
             group[node] = group[node.inputs[0]]
             group[node].append(node)
         else:
             group[node] = [node]
     return group
+
+
+def _follows(node: Node, uses: Dict[Node, int]) -> bool:
+    if not node.inputs:
+        return False
+    source = node.inputs[0]
+    if node.op == g.RESHAPE:
+        return source.op != g.SHAPE
+    alone = len(node.inputs) == 1 and uses[source] <= 1
+    return node.op in _FOLLOWERS and alone and not source.custom
 
 
 def _carriers(graph: QuantizerGraph) -> Dict[Node, Node]:

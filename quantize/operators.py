@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import UnsupportedError
 from . import graph as g
-from .factors import LEAKY_SLOPE, pool_factor
+from .factors import LEAKY_SLOPE, division_factor, pool_factor
 from .graph import Node, QuantizerGraph
 
 
@@ -29,6 +29,45 @@ class Parameter:
 
     name: str
     value: Tensor
+
+
+class Size(int):
+    """A whole number computed from shapes, with the nodes that read them.
+
+    Attributes:
+        sources: the shape nodes.
+    """
+
+    sources: Tuple[Node, ...]
+
+    def __new__(cls, value: int, sources: Tuple[Node, ...]) -> Size:
+        """``value``, read by ``sources``."""
+        made = super().__new__(cls, value)
+        made.sources = sources
+        return made
+
+
+def mapped(value: Any, change: Callable[[Any], Any]) -> Any:
+    """``value`` with everything in its tuples, lists, dicts and slices changed."""
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(mapped(v, change) for v in value))
+    if isinstance(value, tuple):
+        return tuple(mapped(v, change) for v in value)
+    if isinstance(value, list):
+        return [mapped(v, change) for v in value]
+    if isinstance(value, dict):
+        return {k: mapped(v, change) for k, v in value.items()}
+    if isinstance(value, slice):
+        parts = (value.start, value.stop, value.step)
+        return slice(*(mapped(v, change) for v in parts))
+    return change(value)
+
+
+def parts_of(value: Any) -> Iterator[Any]:
+    """Everything in the tuples, lists, dicts and slices of ``value``."""
+    found: List[Any] = []
+    mapped(value, found.append)
+    return iter(found)
 
 
 @dataclass
@@ -43,6 +82,10 @@ class Call:
         shape: of the result for the example.
         module: the called module and its path, for module calls.
         args, kwargs: operands.
+        shapes: of the results, for calls that give several.
+        is_float: whether the result holds float numbers.
+        compute: the call itself, on tensors in place of nodes.
+        kind: the operator's name in PyTorch's own vocabulary, e.g. ``aten::silu``.
     """
 
     graph: QuantizerGraph
@@ -54,6 +97,10 @@ class Call:
     kwargs: Dict[str, Any]
     module: Any = None
     path: str = ""
+    shapes: Sequence[Tuple[int, ...]] = ()
+    is_float: bool = True
+    compute: Optional[Callable[..., Any]] = None
+    kind: Optional[Callable[[], str]] = None
 
     def arg(self, position: int, name: str, default: Any = None) -> Any:
         """The operand at ``position`` or called ``name``."""
@@ -68,6 +115,26 @@ class Call:
             raise self.unsupported(f"operand {name!r} is {_short(value)}, not a computed tensor")
         return value
 
+    def tensor(self, position: int, name: str) -> Node:
+        """Same, where a number or a parameter will do too; it becomes a constant."""
+        value = self.arg(position, name)
+        return value if isinstance(value, Node) else self.constant(value, name)
+
+    def constant(self, value: Any, name: str = "operand") -> Node:
+        """A node that gives a number or a parameter."""
+        if isinstance(value, Parameter):
+            held = value.value
+            if held.dtype != torch.float32:
+                raise self.unsupported(f"{value.name} is {held.dtype}, not float32")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            held = torch.tensor(float(value))
+        else:
+            raise self.unsupported(f"operand {name!r} is {_short(value)}, not a computed tensor")
+        array = held.detach().cpu().numpy().copy()
+        node = Node(g.CONST, "const", [], tuple(held.shape), {"value": array})
+        self.graph.nodes.append(node)
+        return node
+
     def own(self, name: str) -> Optional[Parameter]:
         """The called module's parameter or buffer ``name``; ``None`` where it has none."""
         value = getattr(self.module, name)
@@ -81,7 +148,11 @@ class Call:
         params: Optional[Dict[str, Optional[Parameter]]] = None,
     ) -> Node:
         """Appends a node for this call."""
-        node = Node(op, self.scope, list(inputs), self.shape, dict(attrs or {}))
+        known = {id(node) for node in inputs}
+        sizes = [n for v in parts_of([self.args, self.kwargs]) for n in getattr(v, "sources", ())]
+        sizes = [n for n in dict.fromkeys(sizes) if id(n) not in known]
+        node = Node(op, self.scope, [*inputs, *sizes], self.shape, dict(attrs or {}))
+        node.is_float = self.is_float
         for role, parameter in (params or {}).items():
             if parameter is not None:
                 node.params[role] = self._store(parameter, op)
@@ -96,9 +167,30 @@ class Call:
         # A convolution called again gets its own copy, so that each use is folded and equalized
         # by itself; a linear layer's parameters stay shared, as in the vendor's graph.
         if key in self.graph.params and op != g.DENSE:
-            key = f"{key}.{len(self.graph.nodes)}"
+            key = f"{key}{COPY}{len(self.graph.nodes)}"
         self.graph.params[key] = value.detach().cpu().numpy().copy()
         return key
+
+    def custom(self) -> Node:
+        """A node for an operator the vendor's quantizer does not know: it runs in float."""
+        if self.kind is None or self.compute is None or self.shapes:
+            raise self.unsupported("it is not in its table of operators")
+        kind, compute = self.kind(), self.compute
+        given = (list(self.args), self.kwargs)
+        inputs = list(dict.fromkeys(v for v in parts_of(given) if isinstance(v, Node)))
+        plain = mapped(given, lambda v: v.value if isinstance(v, Parameter) else v)
+
+        def call(operands: Sequence[Tensor]) -> Tensor:
+            table = dict(zip(inputs, operands))
+            args, kwargs = mapped(plain, lambda v: table[v].clone() if isinstance(v, Node) else v)
+            result: Tensor = compute(*args, **kwargs)
+            return result
+
+        self.graph.notes.append(
+            f"{self.what} in {self.scope}: {kind} is no operator of the DPU and stays float; the "
+            "compiled model is cut there and this part runs on the processor"
+        )
+        return self.add(kind, inputs, {"call": call})
 
     def unsupported(self, reason: str) -> UnsupportedError:
         """The error for this call."""
@@ -110,7 +202,12 @@ class Call:
         )
 
 
-Builder = Callable[[Call], Node]
+COPY = ".copy "
+"""Stands in the key of a parameter used again, until the number of its node is known."""
+
+Builder = Callable[[Call], Any]
+"""Makes the node of a call, or a tuple of nodes for a call with several results."""
+
 Pair = Tuple[int, int]
 
 
@@ -178,16 +275,14 @@ def _convolution(
 def _conv_module(call: Call) -> Node:
     m = call.module
     if m.padding_mode != "zeros":
-        raise call.unsupported(f"padding mode {m.padding_mode!r}")
+        raise call.unsupported(f"padding mode {m.padding_mode!r}, use a padding layer before it")
     weight = call.own("weight")
     assert weight is not None  # a convolution always has weights
     return _convolution(call, weight, call.own("bias"), m.stride, m.padding, m.dilation, m.groups)
 
 
 def _conv_function(call: Call) -> Node:
-    weight, bias = call.arg(1, "weight"), call.arg(2, "bias")
-    if not isinstance(weight, Parameter) or not (bias is None or isinstance(bias, Parameter)):
-        raise call.unsupported("its weights are computed, not parameters of the model")
+    weight, bias = _given_weights(call)
     return _convolution(
         call,
         weight,
@@ -199,27 +294,70 @@ def _conv_function(call: Call) -> Node:
     )
 
 
-def _conv_transpose_module(call: Call) -> Node:
-    m = call.module
-    inputs, outputs, groups = m.in_channels, m.out_channels, m.groups
+def _conv_transpose(
+    call: Call,
+    weight: Parameter,
+    bias: Optional[Parameter],
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: int,
+    dilation: Any,
+) -> Node:
+    inputs, outputs = int(weight.value.shape[0]), int(weight.value.shape[1]) * groups
     depthwise = groups != 1 and outputs // groups == 1 and groups == inputs
-    if len(call.args) > 1 or call.kwargs.get("output_size") is not None:
-        raise call.unsupported("it is called with an output size")
     return call.add(
         g.DEPTHWISE_CONV_TRANSPOSE2D if depthwise else g.CONV_TRANSPOSE2D,
         [call.operand(0, "input")],
         {
-            "kernel": _pair(m.kernel_size),
-            "stride": _pair(m.stride),
-            "padding": _pair(m.padding),
-            "output_padding": _pair(m.output_padding),
-            "dilation": _pair(m.dilation),
+            "kernel": (int(weight.value.shape[2]), int(weight.value.shape[3])),
+            "stride": _pair(stride),
+            "padding": _pair(padding),
+            "output_padding": _pair(output_padding),
+            "dilation": _pair(dilation),
             "groups": int(groups),
-            "in_channels": int(inputs),
-            "out_channels": int(outputs),
+            "in_channels": inputs,
+            "out_channels": outputs,
         },
-        {"weight": call.own("weight"), "bias": call.own("bias")},
+        {"weight": weight, "bias": bias},
     )
+
+
+def _conv_transpose_module(call: Call) -> Node:
+    m = call.module
+    if len(call.args) > 1 or call.kwargs.get("output_size") is not None:
+        raise call.unsupported("it is called with an output size")
+    weight = call.own("weight")
+    assert weight is not None  # a convolution always has weights
+    return _conv_transpose(
+        call, weight, call.own("bias"), m.stride, m.padding, m.output_padding, m.groups, m.dilation
+    )
+
+
+def _given_weights(call: Call) -> Tuple[Parameter, Optional[Parameter]]:
+    weight, bias = call.arg(1, "weight"), call.arg(2, "bias")
+    if not isinstance(weight, Parameter) or not (bias is None or isinstance(bias, Parameter)):
+        raise call.unsupported("its weights are computed, not parameters of the model")
+    return weight, bias
+
+
+def _conv_transpose_function(call: Call) -> Node:
+    return _conv_transpose(
+        call,
+        *_given_weights(call),
+        call.arg(3, "stride", 1),
+        call.arg(4, "padding", 0),
+        call.arg(5, "output_padding", 0),
+        call.arg(6, "groups", 1),
+        call.arg(7, "dilation", 1),
+    )
+
+
+def _linear_function(call: Call) -> Node:
+    weight, bias = _given_weights(call)
+    outputs, inputs = weight.value.shape
+    attrs = {"in_channels": int(inputs), "out_channels": int(outputs)}
+    return call.add(g.DENSE, [call.operand(0, "input")], attrs, {"weight": weight, "bias": bias})
 
 
 def _linear_module(call: Call) -> Node:
@@ -291,8 +429,6 @@ def _avg_pool(
 ) -> Node:
     if divisor is not None:
         raise call.unsupported("average pooling with its own divisor")
-    if not include_pad and _pair(padding) != (0, 0):
-        raise call.unsupported("average pooling that leaves the padding out of the count")
     return call.add(
         g.AVGPOOL,
         [call.operand(0, "input")],
@@ -301,6 +437,7 @@ def _avg_pool(
             "stride": _pair(stride if stride not in (None, [], ()) else kernel),
             "padding": _pair(padding),
             "ceil_mode": bool(ceil),
+            "include_pad": bool(include_pad),
             "factor": pool_factor(_pair(kernel), call.graph.release),
         },
     )
@@ -335,7 +472,11 @@ def _adaptive_avg_pool(call: Call) -> Node:
     source = call.operand(0, "input")
     result, given = call.shape[2:], source.shape[2:]
     if given[0] % result[0] or given[1] % result[1]:
-        raise call.unsupported(f"{given} does not divide into {result} equal windows")
+        call.graph.notes.append(
+            f"{call.what} in {call.scope}: {given} does not divide into {result} equal windows, so "
+            "its result stays float"
+        )
+        return call.add(g.ADAPTIVE_AVGPOOL, [source], {"size": tuple(result), "uneven": True})
     kernel = (given[0] // result[0], given[1] // result[1])
     factor = pool_factor(kernel, call.graph.release, several_pixels=tuple(result) != (1, 1))
     attrs = {"kernel": kernel, "size": tuple(result), "factor": factor}
@@ -343,8 +484,10 @@ def _adaptive_avg_pool(call: Call) -> Node:
 
 
 def _resize(call: Call, scale: Any, mode: str, align_corners: Any) -> Node:
-    if mode not in ("nearest", "bilinear"):
-        raise call.unsupported(f"interpolation {mode!r}")
+    if mode == "area":
+        return _adaptive_avg_pool(call)
+    if mode not in ("nearest", "bilinear") or len(call.shape) != 4:
+        return call.custom()
     source = call.operand(0, "input")
     if scale is not None:
         pair = scale if isinstance(scale, (tuple, list)) else (scale, scale)
@@ -384,14 +527,74 @@ def _unary(op: str) -> Builder:
 
 def _binary(op: str) -> Builder:
     def build(call: Call) -> Node:
-        if call.kwargs.get("alpha", 1) != 1:
-            raise call.unsupported("its second operand has a factor")
-        first, second = call.operand(0, "input"), call.operand(1, "other")
-        if first.shape != second.shape:
-            raise call.unsupported(f"operands of shapes {first.shape} and {second.shape}")
-        return call.add(op, [first, second])
+        first, second = call.arg(0, "input"), call.arg(1, "other")
+        alpha = call.kwargs.get("alpha", 1)
+        if call.kwargs.get("rounding_mode") is not None or not call.is_float:
+            return call.custom()
+        kind = op
+        if isinstance(first, (int, float)):
+            if op == g.DIV:
+                raise call.unsupported("a number is divided by a tensor")
+            kind, first, second = (g.RSUB if op == g.SUB else op), second, first
+        nodes = [v if isinstance(v, Node) else call.constant(v) for v in (first, second)]
+        return call.add(kind, nodes, {} if alpha == 1 else {"alpha": float(alpha)})
 
     return build
+
+
+def _larger_or_smaller(op: str) -> Builder:
+    """Element by element only; over a dimension it is another operator."""
+
+    def build(call: Call) -> Node:
+        if len(call.args) == 2 and all(isinstance(a, Node) for a in call.args):
+            return call.add(op, list(call.args))
+        return call.custom()
+
+    return build
+
+
+def _mean(call: Call) -> Node:
+    dims, keep = call.arg(1, "dim"), bool(call.arg(2, "keepdim", False))
+    if call.graph.release.recent_torch or dims is None:
+        return call.custom()
+    source = call.operand(0, "input")
+    rank = len(source.shape)
+    axes = sorted(d % rank for d in (dims if isinstance(dims, (tuple, list)) else [dims]))
+    count = 1
+    for axis in axes:
+        count *= source.shape[axis]
+    attrs = {"axes": tuple(axes), "keep": keep, "factor": division_factor(count)}
+    return call.add(g.MEAN, [source], attrs)
+
+
+def _hardtanh(call: Call) -> Node:
+    if call.module is not None:
+        low, high = call.module.min_val, call.module.max_val
+    else:
+        low, high = call.arg(1, "min_val", -1.0), call.arg(2, "max_val", 1.0)
+    source = call.operand(0, "input")
+    if (low, high) == (0, 6):
+        return call.add(g.RELU6, [source])
+    return call.add(g.HARDTANH, [source], {"low": float(low), "high": float(high)})
+
+
+def _prelu(call: Call) -> Node:
+    weight = call.own("weight") if call.module is not None else call.arg(1, "weight")
+    if not isinstance(weight, Parameter):
+        raise call.unsupported("its slopes are computed, not parameters of the model")
+    return call.add(g.PRELU, [call.operand(0, "input")], {}, {"weight": weight})
+
+
+def _gelu(call: Call) -> Node:
+    if call.module is not None:
+        how = getattr(call.module, "approximate", "none")
+    else:
+        how = call.arg(1, "approximate", "none")
+    return call.add(g.GELU, [call.operand(0, "input")], {"approximate": how})
+
+
+def _matmul(call: Call) -> Node:
+    return call.add(g.MATMUL, [call.tensor(0, "input"), call.tensor(1, "other")])
 
 
 def _leaky_relu(call: Call) -> Node:
@@ -415,10 +618,11 @@ def _softmax(call: Call) -> Node:
 
 def _concat(call: Call) -> Node:
     parts = call.arg(0, "tensors")
-    if not isinstance(parts, (tuple, list)) or not all(isinstance(p, Node) for p in parts):
+    if not isinstance(parts, (tuple, list)):
         raise call.unsupported("it joins something other than computed tensors")
-    axis = call.arg(1, "dim", 0)
-    return call.add(g.CONCAT, list(parts), {"axis": axis % len(call.shape)})
+    axis = call.arg(1, "dim", call.kwargs.get("axis", 0))
+    nodes = [part if isinstance(part, Node) else call.constant(part) for part in parts]
+    return call.add(g.CONCAT, nodes, {"axis": axis % len(call.shape)})
 
 
 def _flatten(call: Call) -> Node:
@@ -438,6 +642,105 @@ def _reshape(call: Call) -> Node:
     if call.shape[0] != source.shape[0]:
         raise call.unsupported(f"it changes the batch, {source.shape} to {call.shape}")
     return call.add(g.RESHAPE, [source], {"shape": tuple(call.shape[1:])})
+
+
+_FRESH = frozenset({g.EXPAND, g.REPEAT})
+"""Moving operators whose result may get a fix position of its own, so it must not be a view."""
+
+
+def _moved(op: str) -> Builder:
+    """An operator that only moves values; it is run as the model has it."""
+
+    def build(call: Call) -> Node:
+        source, compute = call.operand(0, "input"), call.compute
+        if compute is None:
+            raise call.unsupported("it is not in its table of operators")
+        run, args, kwargs = compute, tuple(call.args[1:]), dict(call.kwargs)
+
+        def move(operands: Sequence[Tensor]) -> Tensor:
+            moved: Tensor = run(operands[0], *args, **kwargs)
+            return moved.clone() if op in _FRESH else moved
+
+        return call.add(op, [source], {"call": move})
+
+    return build
+
+
+def _permute(call: Call) -> Node:
+    source = call.operand(0, "input")
+    given = call.arg(1, "dims")
+    dims = given if isinstance(given, (tuple, list)) else call.args[1:]
+    order = tuple(int(d) % len(source.shape) for d in dims)
+    return call.add(g.PERMUTE, [source], {"order": order})
+
+
+def _transpose(call: Call) -> Node:
+    source = call.operand(0, "input")
+    rank = len(source.shape)
+    names = ("dim0", "dim1") if "dim0" in call.kwargs else ("axis0", "axis1")
+    first, second = (int(call.arg(i + 1, names[i])) % rank for i in range(2))
+    order = list(range(rank))
+    order[first], order[second] = second, first
+    return call.add(g.TRANSPOSE, [source], {"order": tuple(order)})
+
+
+def _pad(call: Call) -> Node:
+    m = call.module
+    given = m.padding if m is not None else call.arg(1, "pad")
+    mode = call.arg(2, "mode", "constant") if m is None else _PAD_MODES.get(type(m), "constant")
+    value = getattr(m, "value", 0) if m is not None else call.arg(3, "value")
+    source = call.operand(0, "input")
+    padding = tuple(int(p) for p in ([given] * 4 if isinstance(given, int) else given))
+    attrs = {"padding": padding, "mode": mode, "value": float(value or 0)}
+    return call.add(g.PAD_ND if call.graph.release.recent_torch else g.PAD, [source], attrs)
+
+
+_PAD_MODES = {nn.ReflectionPad2d: "reflect", nn.ReplicationPad2d: "replicate"}
+
+
+def _chunk(call: Call) -> Any:
+    source = call.operand(0, "input")
+    axis = int(call.arg(2, "dim", 0)) % len(source.shape)
+    return _results(call, source, g.CHUNK, axis, [shape[axis] for shape in call.shapes])
+
+
+def _results(call: Call, source: Node, op: str, axis: int, sizes: List[int]) -> Any:
+    made: List[Node] = []
+    start = 0
+    for size, shape in zip(sizes, call.shapes):
+        call.shape = shape
+        node = call.add(op, [source], {"axis": axis, "start": start, "length": size})
+        node.twin = made[0] if made else None
+        made.append(node)
+        start += size
+    return tuple(made)
+
+
+def _item(call: Call) -> Node:
+    """Indexing of a tensor by numbers, ranges and ``...``."""
+    source, given = call.operand(0, "input"), call.args[1]
+    keys = list(given) if isinstance(given, tuple) else [given]
+    if not all(isinstance(k, (int, slice)) or k is Ellipsis for k in keys):
+        return call.custom()
+    if Ellipsis in keys:
+        at = keys.index(Ellipsis)
+        keys[at : at + 1] = [slice(None)] * (len(source.shape) - len(keys) + 1)
+    ranges = []
+    for key, size in zip(keys, source.shape):
+        if not isinstance(key, slice):
+            return call.custom()
+        start, stop, step = key.indices(size)
+        ranges.append((start, stop, step))
+    while len(ranges) < len(source.shape):
+        ranges.append((0, source.shape[len(ranges)], 1))
+    if ranges[0] != (0, source.shape[0], 1):
+        return call.custom()
+    return call.add(g.STRIDED_SLICE, [source], {"ranges": tuple(ranges)})
+
+
+def _expand_as(call: Call) -> Node:
+    nodes = [call.operand(0, "input"), call.operand(1, "other")]
+    return call.add(g.EXPAND_AS, nodes)
 
 
 def _same(call: Call) -> Node:
@@ -460,10 +763,15 @@ MODULES: Dict[type, Builder] = {
     nn.Conv2d: _conv_module,
     nn.ConvTranspose2d: _conv_transpose_module,
     nn.Linear: _linear_module,
+    nn.BatchNorm1d: _batch_norm_module,
     nn.BatchNorm2d: _batch_norm_module,
     nn.ReLU: _unary(g.RELU),
     nn.ReLU6: _unary(g.RELU6),
     nn.LeakyReLU: _leaky_relu,
+    nn.Hardtanh: _hardtanh,
+    nn.PReLU: _prelu,
+    nn.GELU: _gelu,
+    nn.Mish: _unary(g.MISH),
     nn.Sigmoid: _unary(g.SIGMOID),
     nn.Tanh: _unary(g.TANH),
     nn.Hardsigmoid: _unary(g.HARDSIGMOID),
@@ -479,11 +787,41 @@ MODULES: Dict[type, Builder] = {
     nn.Dropout: _dropout,
     nn.Dropout2d: _dropout,
     nn.Identity: _same,
+    nn.Unflatten: _reshape,
+    nn.PixelShuffle: _moved(g.PIXEL_SHUFFLE),
+    nn.ZeroPad2d: _pad,
+    nn.ConstantPad2d: _pad,
+    nn.ReflectionPad2d: _pad,
+    nn.ReplicationPad2d: _pad,
 }
 
 FUNCTIONS: Dict[Any, Builder] = {
     F.conv2d: _conv_function,
     torch.conv2d: _conv_function,
+    F.conv_transpose2d: _conv_transpose_function,
+    torch.conv_transpose2d: _conv_transpose_function,
+    F.linear: _linear_function,
+    F.pad: _pad,
+    F.hardtanh: _hardtanh,
+    F.hardtanh_: _hardtanh,
+    F.prelu: _prelu,
+    torch.prelu: _prelu,
+    F.gelu: _gelu,
+    F.mish: _unary(g.MISH),
+    torch.exp: _unary(g.EXP),
+    torch.matmul: _matmul,
+    operator.matmul: _matmul,
+    torch.mean: _mean,
+    torch.max: _larger_or_smaller(g.MAX),
+    torch.min: _larger_or_smaller(g.MIN),
+    operator.getitem: _item,
+    F.pixel_shuffle: _moved(g.PIXEL_SHUFFLE),
+    torch.pixel_shuffle: _moved(g.PIXEL_SHUFFLE),
+    torch.squeeze: _moved(g.SQUEEZE),
+    torch.unsqueeze: _moved(g.UNSQUEEZE),
+    torch.permute: _permute,
+    torch.transpose: _transpose,
+    torch.chunk: _chunk,
     F.relu: _unary(g.RELU),
     F.relu_: _unary(g.RELU),
     torch.relu: _unary(g.RELU),
@@ -504,10 +842,18 @@ FUNCTIONS: Dict[Any, Builder] = {
     F.adaptive_avg_pool2d: _adaptive_avg_pool,
     F.interpolate: _interpolate_function,
     torch.cat: _concat,
+    torch.concat: _concat,
     operator.add: _binary(g.ADD),
     operator.iadd: _binary(g.ADD),
     torch.add: _binary(g.ADD),
     operator.sub: _binary(g.SUB),
+    operator.isub: _binary(g.SUB),
+    operator.truediv: _binary(g.DIV),
+    operator.itruediv: _binary(g.DIV),
+    torch.div: _binary(g.DIV),
+    torch.true_divide: _binary(g.DIV),
+    torch.multiply: _binary(g.MUL),
+    torch.subtract: _binary(g.SUB),
     torch.sub: _binary(g.SUB),
     operator.mul: _binary(g.MUL),
     operator.imul: _binary(g.MUL),
@@ -532,5 +878,24 @@ METHODS: Dict[str, Builder] = {
     "flatten": _flatten,
     "view": _reshape,
     "reshape": _reshape,
-    "contiguous": _same,
+    "sub_": _binary(g.SUB),
+    "div": _binary(g.DIV),
+    "div_": _binary(g.DIV),
+    "mean": _mean,
+    "max": _larger_or_smaller(g.MAX),
+    "min": _larger_or_smaller(g.MIN),
+    "matmul": _matmul,
+    "exp": _unary(g.EXP),
+    "tanh_": _unary(g.TANH),
+    "squeeze": _moved(g.SQUEEZE),
+    "unsqueeze": _moved(g.UNSQUEEZE),
+    "expand": _moved(g.EXPAND),
+    "expand_as": _expand_as,
+    "repeat": _moved(g.REPEAT),
+    "permute": _permute,
+    "transpose": _transpose,
+    "chunk": _chunk,
+    "contiguous": _moved(g.CONTIGUOUS),
+    "detach": _same,
+    "float": _same,
 }

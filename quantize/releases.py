@@ -75,6 +75,8 @@ class Release:
             from being adjusted.
         flattening: see ``Flattening``.
         return_ops: the exported graph lists its results.
+        recent_torch: the container's torch is recent: it traces means and sums in a form the
+            quantizer does not know, so that they stay float, and padding in one without rules.
     """
 
     name: str
@@ -98,6 +100,7 @@ class Release:
     null_stops_adjustment: bool
     flattening: Flattening
     return_ops: bool
+    recent_torch: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -217,6 +220,7 @@ V3_5 = Release(
     null_stops_adjustment=False,
     flattening=Flattening.REORDERED,
     return_ops=False,
+    recent_torch=True,
 )
 
 RELEASES: Dict[str, Release] = {r.name: r for r in (V1_4_1, V2_0, V2_5, V3_0, V3_5)}

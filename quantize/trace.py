@@ -9,19 +9,21 @@ Importing this module imports torch.
 from __future__ import annotations
 
 import inspect
+import operator
 import os
 import sys
 import traceback
 import warnings
-from typing import Any, Dict, List, Sequence, Set, Tuple
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Iterator, List, Sequence, Set, Tuple
 
 import torch
 import torch.fx
 from torch import Tensor, nn
 
 from ..errors import UnsupportedError, UsageError
-from .graph import INPUT, RELU, RELU6, Node, QuantizerGraph
-from .operators import Call, Parameter, builder_for
+from .graph import CONST, INPUT, MUL, RELU, RELU6, SHAPE, Node, QuantizerGraph
+from .operators import COPY, Call, Parameter, Size, builder_for, mapped, parts_of
 from .releases import DEFAULT, Release
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
@@ -55,38 +57,198 @@ def trace(
     model.eval()
     try:
         with torch.no_grad():
-            tracer, recorded, defaults = _record(model, len(example))
-            run = _Run(torch.fx.GraphModule(model, recorded))
             # A forward may start with an operator that overwrites its operand.
+            given = [
+                mapped(x, lambda v: v.clone() if isinstance(v, Tensor) else v) for x in example
+            ]
+            tracer = _Tracer(model, given)
             try:
-                run.run(*(x.detach().clone() for x in example), *defaults)
-            except Exception as error:
-                raise UsageError(
-                    f"{type(model).__name__} cannot run on the example",
-                    f"shapes {[list(x.shape) for x in example]}: {_first_line(error)}",
-                    "give an example of the shape and type the model was made for",
-                ) from error
+                recorded = _record(model, tracer, given)
+            finally:
+                tracer.clean()
         relu6 = RELU if replace_relu6 else RELU6
-        return _Builder(model, tracer, run, relu6, release).build(recorded, len(example))
+        return _Builder(model, tracer, relu6, release).build(recorded)
     finally:
         for module, training in modes:
             module.training = training
 
 
-class _Tracer(torch.fx.Tracer):
-    """Records for every call the module scope and the line of the model's source."""
+def tensors_in(structure: Any) -> List[Tensor]:
+    """The tensors in nested arguments, in order, as the graph's inputs take them."""
+    return [value for value in parts_of(structure) if isinstance(value, Tensor)]
 
-    def __init__(self, root_class: str) -> None:
+
+@dataclass(frozen=True)
+class _Tensor:
+    """What is known of a traced tensor."""
+
+    shape: Tuple[int, ...]
+    is_float: bool
+
+
+class _Concrete:
+    """A traced value that is computed along the way.
+
+    Sizes and everything else that is no tensor may steer the forward, as they do in the vendor's
+    tracer; the values of tensors may not.
+    """
+
+    tracer: Any
+    value: Any
+
+    def _plain(self, what: str) -> Any:
+        if isinstance(self.value, Tensor):
+            raise torch.fx.proxy.TraceError(f"{what} of a tensor's values")
+        return self.value
+
+    def __iter__(self) -> Iterator[Any]:
+        if isinstance(self.value, Tensor):
+            count = int(self.value.shape[0])
+        else:
+            count = len(self._plain("a loop"))
+        return iter([self[i] for i in range(count)])  # type: ignore[index]
+
+    def __len__(self) -> int:
+        value = self.value
+        return int(value.shape[0]) if isinstance(value, Tensor) else len(value)
+
+    def __index__(self) -> int:
+        return operator.index(self._plain("a whole number"))
+
+    def __int__(self) -> int:
+        return int(self._plain("a whole number"))
+
+    def __float__(self) -> float:
+        return float(self._plain("a number"))
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("dtype", "device", "ndim", "layout", "is_cuda", "requires_grad"):
+            return getattr(self.value, name)
+        if name in ("value", "_dynamic"):
+            raise AttributeError(name)
+        return _Attribute(self, name)  # type: ignore[arg-type]
+
+
+class _Proxy(_Concrete, torch.fx.Proxy):
+    pass
+
+
+class _Attribute(_Concrete, torch.fx.proxy.Attribute):
+    @property
+    def value(self) -> Any:
+        return getattr(self.root.value, self.attr)
+
+
+class _Tracer(torch.fx.Tracer):
+    """Records for every call the module scope, the line of the model's source and the result."""
+
+    def __init__(self, model: nn.Module, given: Sequence[Any]) -> None:
         super().__init__()
+        self.model, self.given = model, given
         self.scopes: Dict[torch.fx.Node, str] = {}
         self.lines: Dict[torch.fx.Node, str] = {}
-        self._stack: List[Tuple[str, str]] = [("", root_class)]
+        self.results: Dict[torch.fx.Node, Any] = {}
+        """Per call its result, with a ``_Tensor`` in place of every tensor."""
+        self.constants: Dict[torch.fx.Node, Any] = {}
+        """Results that depend on no input."""
+        self.arguments: List[Any] = []
+        """The forward's arguments, with an fx node in place of every tensor."""
+        self._stack: List[Tuple[str, str]] = [("", type(model).__name__)]
+        self._attributes = set(vars(model))
+        self._computing = False
+
+    def clean(self) -> None:
+        """Takes off the model what torch.fx put there."""
+        for name in set(vars(self.model)) - self._attributes:
+            delattr(self.model, name)
+
+    def create_args_for_root(
+        self, root_fn: Any, is_module: bool, concrete_args: Any = None
+    ) -> Tuple[Any, List[Any]]:
+        proxies: List[Any] = []
+
+        def placeholder(value: Any) -> Any:
+            if not isinstance(value, Tensor):
+                return value
+            node = self.create_node("placeholder", f"input_{len(proxies)}", (), {})
+            proxies.append(self._known(node, value, True))
+            return proxies[-1]
+
+        arguments = [mapped(value, placeholder) for value in self.given]
+        self.arguments = [
+            mapped(a, lambda v: v.node if isinstance(v, torch.fx.Proxy) else v) for a in arguments
+        ]
+        return root_fn, [self.root, *arguments]
+
+    def proxy(self, node: torch.fx.Node) -> torch.fx.Proxy:
+        return _Proxy(node, self)
+
+    def to_bool(self, obj: Any) -> bool:
+        return bool(obj._plain("a decision"))
+
+    def create_proxy(
+        self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any
+    ) -> Any:
+        takes_values = kind == "call_method" and target in ("item", "tolist", "numpy")
+        if takes_values and isinstance(args[0].value, Tensor):
+            raise torch.fx.proxy.TraceError(f"Tensor.{target}() takes a tensor's values")
+        dynamic = [v for v in parts_of([args, kwargs]) if getattr(v, "_dynamic", False) is True]
+        concrete_args = mapped(args, _value)
+        concrete_kwargs = mapped(kwargs, _value)
+        made = super().create_proxy(kind, target, args, kwargs, *rest, **more)
+        value = self._compute(kind, target, concrete_args, concrete_kwargs)
+        return self._known(made.node, value, bool(dynamic))
+
+    def _known(self, node: torch.fx.Node, value: Any, dynamic: bool) -> Any:
+        proxy: Any = self.proxy(node)
+        proxy.value, proxy._dynamic = value, dynamic
+        self.results[node] = mapped(value, _described)
+        if not dynamic:
+            self.constants[node] = value
+        return proxy
+
+    def _compute(self, kind: str, target: Any, args: Any, kwargs: Any) -> Any:
+        self._computing = True
+        try:
+            if kind == "get_attr":
+                return _attribute(self.model, str(target))
+            if kind == "call_module":
+                return self.model.get_submodule(str(target)).forward(*args, **kwargs)
+            if kind == "call_method":
+                return getattr(args[0], target)(*args[1:], **kwargs)
+            return target(*args, **kwargs)
+        except Exception as error:
+            shapes = [list(x.shape) for x in tensors_in(self.given)]
+            raise UsageError(
+                f"{type(self.model).__name__} cannot run on the example",
+                f"shapes {shapes}: {_first_line(error)}, at {_calling_line()}",
+                "give an example of the shape and type the model was made for",
+            ) from error
+        finally:
+            self._computing = False
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         known = builder_for("call_module", None, m) is not None
         return known or bool(super().is_leaf_module(m, module_qualified_name))
 
+    def _module_getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
+        """A parameter or buffer read while tracing; this is the hook's name in torch 1.10."""
+        if self._computing or not isinstance(attr_val, nn.Parameter):
+            return attr_val
+        for name, parameter in self.root.named_parameters():
+            if parameter is attr_val:
+                if name not in parameter_proxy_cache:
+                    parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {})
+                return parameter_proxy_cache[name]
+        return attr_val
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
+        """The same hook in later releases."""
+        return self._module_getattr(attr, attr_val, parameter_proxy_cache)
+
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        if self._computing:
+            return forward(*args, **kwargs)
         path = self.path_of_module(m)
         parent = self._stack[-1][0]
         inside = parent and path.startswith(parent + ".")
@@ -104,6 +266,16 @@ class _Tracer(torch.fx.Tracer):
         return node
 
 
+def _value(operand: Any) -> Any:
+    return operand.value if isinstance(operand, torch.fx.Proxy) else operand
+
+
+def _described(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return _Tensor(tuple(value.shape), value.dtype.is_floating_point)
+    return value
+
+
 def _calling_line() -> str:
     frame: Any = sys._getframe(1)
     while frame is not None and _internal(frame.f_code.co_filename):
@@ -115,28 +287,25 @@ def _internal(filename: str) -> bool:
     return filename.startswith((_TORCH, "<")) or os.path.abspath(filename) == _HERE
 
 
-def _record(model: nn.Module, operands: int) -> Tuple[_Tracer, torch.fx.Graph, List[Any]]:
+def _record(model: nn.Module, tracer: _Tracer, given: Sequence[Any]) -> torch.fx.Graph:
     parameters = [
         p
         for p in inspect.signature(model.forward).parameters.values()
         if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
     ]
     required = sum(p.default is p.empty for p in parameters)
-    if not required <= operands <= max(len(parameters), required):
-        raise UsageError(
-            f"The example has {operands} tensors, {type(model).__name__}.forward takes {required}"
-            + (f" to {len(parameters)}" if len(parameters) > required else ""),
-            next_step="give one example tensor per argument of forward",
-        )
-    # Arguments the example leaves out keep their default and are no part of the graph.
-    fixed = {p.name: p.default for p in parameters[operands:]}
-    tracer = _Tracer(type(model).__name__)
     try:
-        with warnings.catch_warnings():
-            # torch 1.10 cannot assert a default of None, which is of no use here anyway.
-            warnings.filterwarnings("ignore", "Was not able to add assertion")
-            recorded = tracer.trace(model, concrete_args=fixed or None)
-        return tracer, recorded, list(fixed.values())
+        # Arguments the example leaves out keep their default and are no part of the graph.
+        inspect.signature(model.forward).bind(*given)
+    except TypeError as error:
+        raise UsageError(
+            f"The example has {len(given)} tensors, {type(model).__name__}.forward takes {required}"
+            + (f" to {len(parameters)}" if len(parameters) > required else ""),
+            str(error),
+            "give one example tensor per argument of forward",
+        ) from error
+    try:
+        return tracer.trace(model)
     except torch.fx.proxy.TraceError as error:
         raise UnsupportedError(
             f"The forward of {type(model).__name__} decides by the values of a tensor, which a "
@@ -144,7 +313,7 @@ def _record(model: nn.Module, operands: int) -> Tuple[_Tracer, torch.fx.Graph, L
             f"{_model_line(error)} ({error})",
             "replace the branch or loop by tensor operations, or take it out of the model",
         ) from error
-    except UnsupportedError:
+    except (UnsupportedError, UsageError):
         raise
     except Exception as error:
         raise UnsupportedError(
@@ -166,90 +335,115 @@ def _model_line(error: BaseException) -> str:
     return "no source line"
 
 
-class _Run(torch.fx.Interpreter):
-    """Runs the example; keeps the shape of every tensor and the value of all else."""
-
-    def __init__(self, module: torch.fx.GraphModule) -> None:
-        super().__init__(module)
-        self.shapes: Dict[torch.fx.Node, Tuple[int, ...]] = {}
-        self.values: Dict[torch.fx.Node, Any] = {}
-
-    def run_node(self, n: torch.fx.Node) -> Any:
-        result = super().run_node(n)
-        if isinstance(result, Tensor):
-            self.shapes[n] = tuple(result.shape)
-        else:
-            self.values[n] = result
-        return result
-
-
 class _Builder:
     """Turns a recorded fx graph into the quantizer's, call by call."""
 
-    def __init__(
-        self, model: nn.Module, tracer: _Tracer, run: _Run, relu6: str, release: Release
-    ) -> None:
-        self.model, self.tracer, self.run, self.relu6 = model, tracer, run, relu6
+    def __init__(self, model: nn.Module, tracer: _Tracer, relu6: str, release: Release) -> None:
+        self.model, self.tracer, self.relu6 = model, tracer, relu6
         self.graph = QuantizerGraph(type(model).__name__, release)
         self.made: Dict[torch.fx.Node, Any] = {}
         self.overwritten: Dict[Node, Node] = {}
 
-    def build(self, recorded: torch.fx.Graph, operands: int) -> QuantizerGraph:
+    def build(self, recorded: torch.fx.Graph) -> QuantizerGraph:
         """The numbered graph; operators whose result nobody uses are left out."""
         needed = _needed(recorded)
         for fx_node in recorded.nodes:
             if fx_node.op == "placeholder":
-                self._placeholder(fx_node, operands)
+                number = len(self.graph.inputs)
+                shape = self.tracer.results[fx_node].shape
+                self.made[fx_node] = Node(INPUT, f"input_{number}", [], shape)
+                self.graph.nodes.append(self.made[fx_node])
             elif fx_node.op == "get_attr":
-                value = _attribute(self.model, str(fx_node.target))
+                value = _attribute(self.model, str(fx_node.target), self.tracer.tensor_attrs)
                 self.made[fx_node] = Parameter(str(fx_node.target), value.detach())
             elif fx_node.op == "output":
                 self.graph.outputs = self._resolve(fx_node.args[0])
             elif fx_node in needed or self._in_place(fx_node):
                 self.made[fx_node] = self._call(fx_node)
         _prune(self.graph)
+        _order_constants(self.graph)
         self.graph.number()
+        _name_copies(self.graph)
         return self.graph
 
-    def _placeholder(self, fx_node: torch.fx.Node, operands: int) -> None:
-        position = len(self.graph.inputs)
-        if position < operands and fx_node in self.run.shapes:
-            node = Node(INPUT, f"input_{position}", [], self.run.shapes[fx_node])
-            self.graph.nodes.append(node)
-            self.made[fx_node] = node
-        else:
-            self.made[fx_node] = self.run.values.get(fx_node)
-
     def _call(self, fx_node: torch.fx.Node) -> Any:
-        if fx_node in self.run.values and not _holds_tensor(self.run.values[fx_node]):
-            return self.run.values[fx_node]
-        if isinstance(fx_node.target, type) and hasattr(fx_node.target, "_fields"):
+        args = [self._resolve(a) for a in fx_node.args]
+        kwargs = {k: self._resolve(v) for k, v in fx_node.kwargs.items()}
+        target = fx_node.target
+        if isinstance(target, type) and hasattr(target, "_fields"):
             # torch.fx records the making of a named tuple as a call.
-            fields = {k: self._resolve(v) for k, v in fx_node.kwargs.items()}
-            return fx_node.target(*(self._resolve(a) for a in fx_node.args), **fields)
+            return target(*args, **kwargs)
+        result = self.tracer.results[fx_node]
+        if target is operator.getitem and not isinstance(args[0], (Node, Parameter)):
+            return args[0][args[1]]
+        if fx_node in self.tracer.constants:
+            value = self.tracer.constants[fx_node]
+            return Parameter(fx_node.name, value) if isinstance(value, Tensor) else value
+        if not any(isinstance(part, _Tensor) for part in parts_of(result)):
+            return self._no_tensor(fx_node, args, kwargs, result)
+        several = isinstance(result, (tuple, list))
         kind = fx_node.op
-        module = self.model.get_submodule(str(fx_node.target)) if kind == "call_module" else None
+        module = self.model.get_submodule(str(target)) if kind == "call_module" else None
+        compute: Any = module if module is not None else target
         call = Call(
             graph=self.graph,
             what=_what(fx_node, module),
             where=self.tracer.lines[fx_node],
             scope=self.tracer.scopes[fx_node],
-            shape=self.run.shapes.get(fx_node, ()),
-            args=[self._resolve(a) for a in fx_node.args],
-            kwargs={k: self._resolve(v) for k, v in fx_node.kwargs.items()},
+            shape=() if several else result.shape,
+            args=args,
+            kwargs=kwargs,
             module=module,
-            path=str(fx_node.target),
+            path=str(target),
+            shapes=[p.shape for p in parts_of(result) if isinstance(p, _Tensor)] if several else (),
+            is_float=all(p.is_float for p in parts_of(result) if isinstance(p, _Tensor)),
+            compute=_method(str(target)) if kind == "call_method" else compute,
         )
-        make = builder_for(kind, fx_node.target, module)
-        if make is None or fx_node not in self.run.shapes:
-            raise call.unsupported("it is not in its table of operators")
-        node = make(call)
+        call.kind = lambda: _aten_kind(call)
+        divides = kind == "call_function" and target in (operator.truediv, torch.div)
+        if divides and isinstance(args[0], (int, float)):
+            return self._reciprocal(call)
+        make = builder_for(kind, target, module)
+        node = call.custom() if make is None else make(call)
         if isinstance(module, nn.ReLU6) and self.relu6 != node.op:
             node.op = self.relu6
             self.graph.notes.append(f"{call.what} became a ReLU, as equalization wants it")
-        if self._in_place(fx_node):
+        if self._in_place(fx_node) and isinstance(node, Node):
             self.overwritten[call.operand(0, "input")] = node
         return node
+
+    def _reciprocal(self, call: Call) -> Node:
+        """A number divided by a tensor, which PyTorch computes in two steps."""
+        number = call.args[0]
+        call.args, call.compute, call.kind = [call.args[1]], torch.reciprocal, _named("reciprocal")
+        inverse = call.custom()
+        call.args = []
+        return call.add(MUL, [inverse, call.constant(number)])
+
+    def _no_tensor(
+        self, fx_node: torch.fx.Node, args: List[Any], kwargs: Dict[str, Any], result: Any
+    ) -> Any:
+        """Sizes: they carry the nodes they come from, which their readers then read too."""
+        source = args[0] if args else None
+        reads_shape = (fx_node.target is getattr and args[1:] == ["shape"]) or (
+            fx_node.op == "call_method" and fx_node.target == "size"
+        )
+        if isinstance(source, Node) and reads_shape:
+            given = args[1:] if fx_node.op == "call_method" else []
+            if given or "dim" in kwargs:
+                dim = int(given[0] if given else kwargs["dim"]) % len(source.shape)
+                return self._size(fx_node, source, dim)
+            return tuple(self._size(fx_node, source, dim) for dim in range(len(source.shape)))
+        sources = [n for v in parts_of([args, kwargs]) for n in getattr(v, "sources", ())]
+        if sources and isinstance(result, int) and not isinstance(result, bool):
+            return Size(result, tuple(dict.fromkeys(sources)))
+        return result
+
+    def _size(self, fx_node: torch.fx.Node, source: Node, dim: int) -> Size:
+        node = Node(SHAPE, self.tracer.scopes[fx_node], [source], (), {"dim": dim})
+        node.is_float = False
+        self.graph.nodes.append(node)
+        return Size(source.shape[dim], (node,))
 
     def _in_place(self, fx_node: torch.fx.Node) -> bool:
         """Whether the call overwrites its first operand, which later readers then see."""
@@ -267,20 +461,74 @@ class _Builder:
 
     def _resolve(self, value: Any) -> Any:
         """An fx operand as nodes, parameters and plain values, containers kept."""
-        if isinstance(value, torch.fx.Node):
-            made = self.made.get(value)
-            while isinstance(made, Node) and made in self.overwritten:
-                made = self.overwritten[made]
-            return made
-        if isinstance(value, tuple) and hasattr(value, "_fields"):
-            return type(value)(*(self._resolve(v) for v in value))
-        if isinstance(value, tuple):
-            return tuple(self._resolve(v) for v in value)
-        if isinstance(value, list):
-            return [self._resolve(v) for v in value]
-        if isinstance(value, dict):
-            return {k: self._resolve(v) for k, v in value.items()}
-        return value
+
+        def made(part: Any) -> Any:
+            if not isinstance(part, torch.fx.Node):
+                return part
+            # What stands for a value may itself be a container, of sizes or of results.
+            return mapped(self.made.get(part), self._latest)
+
+        return mapped(value, made)
+
+    def _latest(self, made: Any) -> Any:
+        while isinstance(made, Node) and made in self.overwritten:
+            made = self.overwritten[made]
+        return made
+
+
+def _method(name: str) -> Callable[..., Any]:
+    return lambda operand, *args, **kwargs: getattr(operand, name)(*args, **kwargs)
+
+
+def _named(name: str) -> Callable[[], str]:
+    return lambda: f"aten::{name}"
+
+
+def _aten_kind(call: Call) -> str:
+    """The call's operator in PyTorch's own vocabulary, as the vendor's tracer sees it."""
+    nodes = [v for v in parts_of([call.args, call.kwargs]) if isinstance(v, Node)]
+    nodes = list(dict.fromkeys(nodes))
+    plain = mapped(
+        (list(call.args), call.kwargs), lambda v: v.value if isinstance(v, Parameter) else v
+    )
+
+    def run(*operands: Tensor) -> Any:
+        table = dict(zip(nodes, operands))
+        args, kwargs = mapped(plain, lambda v: table[v] if isinstance(v, Node) else v)
+        assert call.compute is not None  # the builder gives every call its function
+        return call.compute(*args, **kwargs)
+
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            example = tuple(torch.zeros(node.shape) for node in nodes)
+            traced: Any = torch.jit.trace(run, example, check_trace=False)  # type: ignore[no-untyped-call]
+            kinds = [n.kind() for n in traced.graph.nodes() if n.kind().startswith("aten::")]
+    except Exception:
+        kinds = []
+    return kinds[-1] if kinds else f"aten::{call.what.split('.')[-1].split()[0].lower()}"
+
+
+def _order_constants(graph: QuantizerGraph) -> None:
+    """Constants first, those of one kind of reader together, as the vendor lists them."""
+    readers = graph.consumers()
+    order: Dict[str, List[Node]] = {}
+    for node in graph.nodes:
+        for source in node.inputs:
+            if source.op == CONST and readers[source][0] is node:
+                order.setdefault(node.op, []).append(source)
+    constants = [node for group in order.values() for node in group]
+    rest = [node for node in graph.nodes if node.op != CONST]
+    graph.nodes = [*dict.fromkeys(constants), *rest]
+
+
+def _name_copies(graph: QuantizerGraph) -> None:
+    """A parameter used again is called after the node that uses it."""
+    for node in graph.nodes:
+        for role, key in node.params.items():
+            if COPY in key:
+                node.params[role] = f"{key.split(COPY)[0]}.{node.index}"
+                graph.params[node.params[role]] = graph.params.pop(key)
 
 
 def _needed(recorded: torch.fx.Graph) -> Set[torch.fx.Node]:
@@ -302,19 +550,17 @@ def _prune(graph: QuantizerGraph) -> None:
     graph.params = {key: value for key, value in graph.params.items() if key in keys}
 
 
-def _attribute(model: nn.Module, path: str) -> Tensor:
+def _attribute(model: nn.Module, path: str, stowed: Any = None) -> Tensor:
+    for tensor, name in (stowed or {}).items():
+        if name == path:
+            found: Tensor = tensor
+            return found
     value: Any = model
     for part in path.split("."):
         value = getattr(value, part)
     if not isinstance(value, Tensor):
         raise UnsupportedError(f"The forward reads {path!r}, which is no tensor", repr(value)[:80])
     return value
-
-
-def _holds_tensor(value: Any) -> bool:
-    if isinstance(value, (tuple, list)):
-        return any(_holds_tensor(item) for item in value)
-    return isinstance(value, Tensor)
 
 
 def _what(fx_node: torch.fx.Node, module: Any) -> str:
