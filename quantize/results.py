@@ -232,8 +232,8 @@ def _renamed(
 
 
 def _scope(name: str) -> str:
-    """A debug name without the tracer's label; inputs have none."""
-    return name.rpartition("/")[0] or name
+    """A debug name without the tracer's label; inputs have none, constants nothing else."""
+    return name.rpartition("/")[0] or re.sub(r"::\d+$", "::", name)
 
 
 def _check_corrections(corrections: Corrections, graph: QuantizerGraph, source: str) -> None:
