@@ -23,6 +23,7 @@ COMMANDS: Dict[str, Tuple[str, str]] = {
     "compile": ("compile", "Compile a quantized model for the card's DPU."),
     "inspect": ("inspect", "Show what is inside an xmodel."),
     "run": ("run", "Check images or a video for face manipulation."),
+    "parity": ("parity", "Compare two ways of computing a model, tensor by tensor."),
     "demo": ("demo", "Go through the whole chain on a generated clip."),
 }
 """Command name to (module in ``deploy.commands``, first line of its help)."""

@@ -19,7 +19,8 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #1f2933; background: #fff; m
 h1 { font-size: 1.6rem; margin-bottom: 0.2rem } h2 { font-size: 1.15rem; margin-top: 2rem }
 .verdict { display: inline-block; padding: 0.3rem 0.9rem; border-radius: 6px; color: #fff;
            font-weight: 600 }
-.FAKE { background: #c62f2f } .REAL { background: #2f855a } .inconclusive { background: #627d98 }
+.FAKE, .different { background: #c62f2f } .REAL, .equal { background: #2f855a }
+.inconclusive { background: #627d98 }
 table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: 0.3rem 0.6rem;
         border-bottom: 1px solid #d9e2ec; vertical-align: top }
 td.n { font-variant-numeric: tabular-nums } img, svg { max-width: 100%; height: auto }

@@ -297,7 +297,9 @@ class _CompiledModel(_Model):
             raise UnsupportedError("The model lacks an output named in its manifest")
         self.mask, self.classifier = _logits_op(self.graph, mask), classifier
         self.needed = _ancestors(self.graph, [self.mask, self.classifier])
-        self.steps = [s for s in _ordered(self.graph) if self.needed.intersection(s.all_ops())]
+        self.steps = [
+            s for s in ordered_subgraphs(self.graph) if self.needed.intersection(s.all_ops())
+        ]
         self._refuse_unknown()
         fix_point = self.input.tensor.fix_point
         self.preprocessing = artifact.preprocessing
@@ -487,8 +489,12 @@ def _logits_op(graph: Graph, op: Op) -> Op:
     return op
 
 
-def _ordered(graph: Graph) -> List[Subgraph]:
-    """The root's children, each after those whose tensors it reads."""
+def ordered_subgraphs(graph: Graph) -> List[Subgraph]:
+    """The root's children, each after those whose tensors it reads.
+
+    Raises:
+        UnsupportedError: they depend on each other.
+    """
     owner = {name: at for at, child in enumerate(graph.root.children) for name in child.all_ops()}
     reads: Dict[int, Set[int]] = {at: set() for at in range(len(graph.root.children))}
     for op in graph.ops.values():
