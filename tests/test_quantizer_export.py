@@ -51,10 +51,15 @@ def test_linear_after_a_map_reads_it_as_nhwc() -> None:
     assert matmul.inputs["input"][0] == reshape.name
 
 
-def test_flattened_map_must_go_to_one_linear_layer() -> None:
+def test_flattened_map_for_anything_else_is_put_in_the_models_order() -> None:
     model = quantized(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten()), 3, 2, 3)
-    with pytest.raises(UnsupportedError, match="one linear layer"):
-        model.to_xir()
+    graph = model.to_xir()
+    (reshape,) = ops(graph, "reshape")
+    transpose = graph.op(reshape.inputs["input"][0])
+    assert transpose.name == "Sequential__Sequential_Conv2d_0__ret_1_sink_transpose_0"
+    assert transpose.get("order") == (0, 3, 1, 2)
+    assert transpose.tensor.dims == (1, 4, 2, 3)
+    assert reshape.tensor.dims == (1, 24)
 
 
 def test_depthwise_layouts() -> None:
