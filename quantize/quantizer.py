@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import __version__
-from ..errors import DataError, MismatchError
+from ..errors import DataError, MismatchError, UnsupportedError
 from . import results, tuned_parameters
 from .adjustment import adjust
 from .calibration import OnBatch, Run, calibrate
@@ -186,9 +186,15 @@ class Quantizer:
 
         Raises:
             DataError: no images, or an input that cannot be used.
-            UnsupportedError: a layer is used twice.
+            UnsupportedError: a layer is used twice, or the release tunes in another way.
             FormatError: ``state`` is damaged.
         """
+        if not self.graph.release.layerwise_finetune:
+            raise UnsupportedError(
+                f"Fast finetune as release {self.graph.release} does it is not known here",
+                "its only variant tunes over the whole model",
+                "calibrate without it, or by release 2.0 or newer",
+            )
         held = list(self._checked(batches))
         if not held:
             raise DataError("Fast finetune needs images", "none were given")

@@ -75,6 +75,8 @@ class Release:
             from being adjusted.
         flattening: see ``Flattening``.
         return_ops: the exported graph lists its results.
+        layerwise_finetune: fast finetune tunes layer by layer against cached results; the oldest
+            has another variant.
         recent_torch: the container's torch is recent: it traces means and sums in a form the
             quantizer does not know, so that they stay float, and padding in one without rules.
     """
@@ -100,6 +102,7 @@ class Release:
     null_stops_adjustment: bool
     flattening: Flattening
     return_ops: bool
+    layerwise_finetune: bool
     recent_torch: bool = False
 
     def __str__(self) -> str:
@@ -128,6 +131,7 @@ V1_4_1 = Release(
     null_stops_adjustment=True,
     flattening=Flattening.INNER_TRANSPOSE,
     return_ops=True,
+    layerwise_finetune=False,
 )
 V2_0 = Release(
     name="2.0",
@@ -151,6 +155,7 @@ V2_0 = Release(
     null_stops_adjustment=True,
     flattening=Flattening.GRAPH_SINK,
     return_ops=True,
+    layerwise_finetune=True,
 )
 V2_5 = Release(
     name="2.5",
@@ -174,6 +179,7 @@ V2_5 = Release(
     null_stops_adjustment=True,
     flattening=Flattening.SINK,
     return_ops=False,
+    layerwise_finetune=True,
 )
 V3_0 = Release(
     name="3.0",
@@ -197,6 +203,7 @@ V3_0 = Release(
     null_stops_adjustment=False,
     flattening=Flattening.REORDERED,
     return_ops=False,
+    layerwise_finetune=True,
 )
 V3_5 = Release(
     name="3.5",
@@ -220,6 +227,7 @@ V3_5 = Release(
     null_stops_adjustment=False,
     flattening=Flattening.REORDERED,
     return_ops=False,
+    layerwise_finetune=True,
     recent_torch=True,
 )
 

@@ -120,6 +120,8 @@ def load(folder: Path) -> QuantInfo:
         release = _release(raw)
         if release.unfilled is Unfilled.NONE:
             outputs = {key: _filled(value) for key, value in outputs.items()}
+        # The oldest files do not say; there the other files' presence does.
+        tuned = not release.flags and (folder / "param.pth").is_file()
         corrected = bool(raw.get("bias_corrected", (folder / BIAS_CORR).is_file()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FormatError(
@@ -131,7 +133,7 @@ def load(folder: Path) -> QuantInfo:
         _load_corrections(folder / BIAS_CORR) if corrected else None,
         raw.get("graph_md5"),
         str(raw.get("version", "")),
-        bool(raw.get("fast_finetuned", False)),
+        bool(raw.get("fast_finetuned", tuned)),
         release,
     )
 

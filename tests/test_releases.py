@@ -16,7 +16,7 @@ from torch import Tensor, nn  # noqa: E402
 
 from deepfake_fpga.compile.xir.diff import diff_graphs  # noqa: E402
 from deepfake_fpga.compile.xir.xmodel import read_xmodel  # noqa: E402
-from deepfake_fpga.errors import FormatError, MismatchError  # noqa: E402
+from deepfake_fpga.errors import FormatError, MismatchError, UnsupportedError  # noqa: E402
 from deepfake_fpga.quantize import graph as g  # noqa: E402
 from deepfake_fpga.quantize import results  # noqa: E402
 from deepfake_fpga.quantize.adjustment import adjust  # noqa: E402
@@ -35,7 +35,7 @@ from deepfake_fpga.quantize.releases import (  # noqa: E402
     Release,
 )
 
-from . import golden  # noqa: E402
+from . import golden, nets  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -544,3 +544,24 @@ def test_reads_without_a_name_for_it(tmp_path: Path) -> None:
     )
     with pytest.raises(FormatError, match="quant_info"):
         results.load(tmp_path)
+
+
+def test_fast_finetune_of_the_oldest_release_is_refused() -> None:
+    quantizer = Quantizer(
+        nets.ConvBias(), torch.zeros(1, 3, 8, 8), QuantizeOptions(release="1.4.1")
+    )
+    with pytest.raises(UnsupportedError, match=r"release 1\.4\.1"):
+        quantizer.finetune([torch.zeros(8, 3, 8, 8)])
+
+
+def test_tuned_parameters_are_found_where_the_file_does_not_say(data: Path, tmp_path: Path) -> None:
+    recording = golden.recording(MICRO[0], data, Path, "2.0")
+    images = recording.inputs("calib").split(golden.BATCH)  # type: ignore[no-untyped-call]
+    quantizer = quantizer_of(recording)
+    tuned = quantizer.finetune(images[:1])
+    calibration = quantizer.calibrate(images, tuned=tuned)
+    calibration.save(tmp_path)
+    assert results.load(tmp_path).fast_finetuned
+    read, direct = quantizer.quantized(tmp_path), quantizer.quantized(calibration)
+    for key, value in direct.int8_parameters().items():
+        assert np.array_equal(read.int8_parameters()[key], value)
