@@ -13,6 +13,7 @@ import numpy as np
 from ..compile.xir.graph import Graph, Op
 from ..errors import UnsupportedError
 from .devices import operators
+from .float_operators import FLOAT_RULES
 from .resizing import resize
 
 Rule = Callable[[Op, List[np.ndarray]], np.ndarray]
@@ -184,5 +185,6 @@ RULES: Dict[str, Rule] = {
     "add": _add,
     "mul": _mul,
     "resize": _resize,
+    **FLOAT_RULES,
 }
 """Operator type to rule."""
