@@ -67,6 +67,7 @@ def test_the_default_is_3_0(faces: Path, tmp_path: Path) -> None:
     assert results.load(build / "quant_model").release.name == "3.0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("release", ["1.4.1", "2.0", "2.5"])
 def test_the_vendors_files_are_tested_by_their_own_release(
     release: str, shared: Path, data: Path, tmp_path: Path
