@@ -101,6 +101,8 @@ def adjust(
                     key = node.params[role]
                     params[key] = after
                     notes.append(f"{role} {key}: fix position {before} to {after}, shift limit")
+        elif node.op == g.PAD:
+            move(node, given, "padding keeps its input's")
         elif node.op == g.RESIZE:
             if node.attrs["mode"] == "nearest" and entries.carriers[node].op != g.CONCAT:
                 move(node, given, "nearest resize keeps its input's")

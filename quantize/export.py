@@ -109,7 +109,7 @@ class _Exporter:
         """Whether a padding with zeros, the same on opposite sides, goes into its one reader."""
         if node.op not in (g.PAD, g.PAD_ND) or len(node.shape) != 4:
             return False
-        widths = list(node.attrs["padding"]) + [0, 0]
+        widths = [*node.attrs["padding"], 0, 0]
         plain = node.attrs["mode"] == "constant" and node.attrs["value"] == 0
         even = widths[0] == widths[1] >= 0 and widths[2] == widths[3] >= 0 and not any(widths[4:])
         readers, windows = (
@@ -123,7 +123,7 @@ class _Exporter:
         """The padding (height, width) of a window operator, with one merged into it."""
         high, wide = node.attrs.get("padding", (0, 0))
         if node.inputs[0] in self.merged:
-            widths = list(node.inputs[0].attrs["padding"]) + [0, 0]
+            widths = [*node.inputs[0].attrs["padding"], 0, 0]
             high, wide = high + widths[2], wide + widths[0]
         return high, wide
 

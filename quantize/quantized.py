@@ -21,6 +21,7 @@ from .fixpoint import Rounding, quantize, quantize_
 from .graph import INPUT, Node, QuantizerGraph, substitute
 from .groups import Entries
 from .results import QuantInfo, output_positions
+from .trace import tensors_in
 
 
 class QuantizedModel:
@@ -48,24 +49,25 @@ class QuantizedModel:
             if node.params
         }
 
-    def __call__(self, *inputs: Tensor) -> Any:
+    def __call__(self, *inputs: Any) -> Any:
         """The network's outputs, in the float model's structure.
 
         Args:
-            inputs: float32 tensors of the shapes the model was traced with, any batch size.
+            inputs: the forward's arguments, float32 tensors of the shapes the model was traced with
+                (or tuples, lists and dicts of them), any batch size.
 
         Raises:
             UsageError, DataError: a wrong number, shape, type or a value that is not finite.
         """
-        return substitute(self.graph.outputs, self._run(inputs))
+        return substitute(self.graph.outputs, self._run(tensors_in(inputs)))
 
-    def codes(self, *inputs: Tensor) -> Dict[str, np.ndarray]:
+    def codes(self, *inputs: Any) -> Dict[str, np.ndarray]:
         """The int8 codes of every quantized tensor, by node name in execution order.
 
         Feature maps are NCHW.
         """
         record: Dict[Node, Tensor] = {}
-        self._run(inputs, record)
+        self._run(tensors_in(inputs), record)
         return {
             self.graph.node_name(node): (tensor * 2.0 ** self.node_positions[node])
             .to(torch.int8)

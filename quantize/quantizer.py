@@ -21,7 +21,7 @@ import copy
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ from .groups import entries
 from .quantized import QuantizedModel, check_batch
 from .releases import DEFAULT, Release, release
 from .results import QuantInfo
-from .trace import trace
+from .trace import tensors_in, trace
 
 FEWEST_IMAGES = 8
 """Below this a calibration is refused."""
@@ -49,7 +49,9 @@ FEWEST_IMAGES = 8
 ENOUGH_IMAGES = 100
 """Below this a calibration carries a warning."""
 
-Batch = Union[Tensor, Sequence[Tensor]]
+Batch = Union[Tensor, Sequence[Any], Mapping[str, Any]]
+"""A tensor, the arguments of the forward in order (tensors, or tuples, lists and dicts of such), or
+one such dict."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,7 @@ class Quantizer:
     ) -> None:
         self.options = options or QuantizeOptions()
         self.graph = trace(
-            model, _tensors(example), self.options.equalization, self.options.rules()
+            model, _arguments(example), self.options.equalization, self.options.rules()
         )
         self._fingerprint = _fingerprint(self.graph)
         fold_batch_norms(self.graph)
@@ -310,7 +312,7 @@ class Quantizer:
 
     def _checked(self, batches: Iterable[Batch]) -> Iterator[Tuple[Tensor, ...]]:
         for number, batch in enumerate(batches):
-            tensors = _tensors(batch)
+            tensors = tuple(tensors_in(_arguments(batch)))
             check_batch(self.graph, tensors, f"calibration batch {number}")
             yield tensors
 
@@ -353,8 +355,8 @@ class Quantizer:
         )
 
 
-def _tensors(batch: Batch) -> Tuple[Tensor, ...]:
-    return (batch,) if isinstance(batch, Tensor) else tuple(batch)
+def _arguments(batch: Batch) -> Tuple[Any, ...]:
+    return (batch,) if isinstance(batch, (Tensor, Mapping)) else tuple(batch)
 
 
 def _fingerprint(graph: QuantizerGraph) -> str:

@@ -23,7 +23,7 @@ from ..errors import FormatError, MismatchError, OrderError
 from ..files import replacing, write_text
 from .graph import WEIGHTED, Node, QuantizerGraph
 from .groups import Entries
-from .releases import DEFAULT, V1_4_1, V2_0, V2_5, V3_0, V3_5, Release, Unfilled
+from .releases import DEFAULT, V1_4_1, V2_0, V2_5, V3_0, V3_5, Release
 
 QUANT_INFO = "quant_info.json"
 BIAS_CORR = "bias_corr.pth"
@@ -118,8 +118,6 @@ def load(folder: Path) -> QuantInfo:
         params = {str(key): _filled(_position(value)) for key, value in raw["param"].items()}
         outputs = {str(key): _position(value) for key, value in raw["output"].items()}
         release = _release(raw)
-        if release.unfilled is Unfilled.NONE:
-            outputs = {key: _filled(value) for key, value in outputs.items()}
         # The oldest files do not say; there the other files' presence does.
         tuned = not release.flags and (folder / "param.pth").is_file()
         corrected = bool(raw.get("bias_corrected", (folder / BIAS_CORR).is_file()))

@@ -265,3 +265,131 @@ class Nothing(nn.Module):
 def test_result_that_is_no_tensor() -> None:
     with pytest.raises(UnsupportedError, match="neither a tensor"):
         trace(Nothing(), [torch.zeros(1, 3)])
+
+
+class Shapes(nn.Module):
+    """Sizes steer the forward; the vendor's tracer follows them too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.shape[1] == 4
+        if x.dim() == 4 and x.size(-1) > 2:
+            x = F.relu(x)
+        for _ in range(x.shape[1] // 2):
+            x = torch.tanh(x)
+        n, c, h, w = x.shape
+        mixed = x.view(n, 2, c // 2, h, w).transpose(1, 2).contiguous()
+        return mixed.view(n, c, h, w)
+
+
+def test_sizes_may_steer_the_forward() -> None:
+    graph = same(Shapes(), torch.randn(3, 4, 3, 5))
+    assert [node.op for node in graph.nodes if node.op != g.SHAPE] == [
+        g.INPUT, g.RELU, g.TANH, g.TANH, g.RESHAPE, g.TRANSPOSE, g.CONTIGUOUS, g.RESHAPE,
+    ]  # fmt: skip
+
+
+class Reads(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * x.mean().item()  # the line to be named
+
+
+def test_values_taken_out_name_the_line() -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        trace(Reads(), [torch.zeros(1, 3)])
+    assert "x.mean().item()" in caught.value.evidence
+
+
+class Nested(nn.Module):
+    def forward(self, batch: Dict[str, Any], more: Any, scale: float = 2.0) -> Any:
+        first, (second, third) = batch["image"], more
+        return {"a": [first + second, (third,)], "b": first * scale}
+
+
+def test_nested_arguments_and_results() -> None:
+    x, y, z = (torch.randn(2, 3) for _ in range(3))
+    graph = trace(Nested(), [{"image": x[:1]}, (y[:1], z[:1])])
+    assert [node.scope for node in graph.inputs] == ["input_0", "input_1", "input_2"]
+    result = evaluate(graph, x, y, z)
+    assert torch.equal(result["a"][0], x + y)
+    assert torch.equal(result["a"][1][0], z)
+    assert torch.equal(result["b"], x * 2)
+
+
+class Excited(nn.Module):
+    """Squeeze and excitation as it is usually written, with the sizes unpacked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(4, 2), nn.Linear(2, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, _, _ = x.size()
+        y = F.adaptive_avg_pool2d(x, 1).view(b, c)
+        y = torch.sigmoid(self.fc2(F.relu(self.fc1(y)))).view(b, c, 1, 1)
+        return x * y.expand_as(x)
+
+
+def test_only_sizes_that_are_used_count() -> None:
+    graph = same(Excited(), torch.randn(2, 4, 4, 4))
+    names = [graph.node_name(node).split("nndct_")[1] for node in graph.nodes]
+    assert names == [
+        "input_0", "shape_1", "shape_2", "adaptive_avg_pool2d_3", "reshape_4", "dense_5", "relu_6",
+        "dense_7", "sigmoid_8", "reshape_9", "expand_as_10", "elemwise_mul_11",
+    ]  # fmt: skip
+
+
+def test_results_in_pieces() -> None:
+    graph = same(Pieces(), torch.randn(3, 4, 2, 2))
+    assert len({node.index for node in graph.nodes if node.op == g.CHUNK}) == 1
+
+
+class Pieces(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = torch.chunk(x, 2, dim=1)
+        c = x[:, :, :1].expand(-1, -1, 2, -1)
+        return torch.cat([b, a, c, x[..., 1:].repeat(1, 1, 1, 2)], 1)
+
+
+class Numbers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("middle", torch.tensor([0.5, -1.0, 2.0]).reshape(1, 3, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = (x - self.middle) / 2
+        y = torch.add(1 - y, x, alpha=3) + 2 / (torch.abs(x) + 1)
+        return -(y**2)
+
+
+def test_numbers_and_buffers_as_operands() -> None:
+    graph = same(Numbers(), torch.randn(2, 3, 4, 4))
+    assert [node.op for node in graph.nodes[:5]] == [g.CONST] * 5
+    assert {node.op for node in graph.nodes if node.custom} == {
+        "aten::abs", "aten::reciprocal", "aten::neg", "aten::pow",
+    }  # fmt: skip
+
+
+class Resampled(nn.Module):
+    def forward(self, x: Tensor) -> Any:
+        up = F.interpolate(x, size=(8, 10), mode="bilinear", align_corners=True)
+        down = F.interpolate(x, scale_factor=0.5, mode="nearest")
+        return up, down, F.interpolate(x, size=[2, 5], mode="area"), F.pixel_shuffle(x, 2)
+
+
+def test_resampling() -> None:
+    graph = same(Resampled(), torch.randn(2, 4, 4, 10))
+    assert [node.op for node in graph.nodes[1:]] == [
+        g.RESIZE, g.RESIZE, g.ADAPTIVE_AVGPOOL, g.PIXEL_SHUFFLE,
+    ]  # fmt: skip
+
+
+def test_nothing_is_left_on_the_model() -> None:
+    model = Tensors()
+    before = set(vars(model))
+    same(model, torch.randn(2, 3))
+    assert set(vars(model)) == before
+
+
+class Tensors(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.full((1, 3), 0.25)
