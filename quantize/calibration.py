@@ -28,7 +28,6 @@ from .fixpoint import (
     saturated,
     search,
     search_within,
-    sum_of_squares,
 )
 from .graph import Node, QuantizerGraph
 from .groups import Entries
@@ -163,7 +162,7 @@ class _State:
 
     def _quantize(self, node: Node, raw: Tensor) -> Tensor:
         low, high = aminmax(raw)
-        by_range = node.op == g.INPUT
+        by_range = node.op == g.INPUT or self.kept is not None
         position = search_within(raw, low, high, self.cap, by_range, self.graph.release)
         if position is None:
             raise DataError(
@@ -222,15 +221,21 @@ class BiasCorrection:
             bias: the bias in force, or ``None``.
             channel_axis: 1 for convolutions, -1 for linear layers.
         """
-        error = result - expected
-        rate = self._rate(_mean_square(expected), _mean_square(error))
+        signal = noise = 0.0
+        totals: List[Tensor] = []
+        # One image at a time, so that it is still in the processor's cache.
+        for ours, theirs in zip(result.split(1), expected.split(1)):  # type: ignore[no-untyped-call]
+            error = ours - theirs
+            signal += _sum_of_squares(theirs)
+            noise += _sum_of_squares(error)
+            totals.append(_channel_sums(error, channel_axis))
+        count = max(result.numel(), 1)
+        rate = self._rate(signal / count, noise / count)
         if rate is None:
             self.stopped = True
         elif bias is not None:
-            axes = [a for a in range(error.dim()) if a != channel_axis % error.dim()]
-            # Summed in float64, so that the order, hence the number of threads, does not show.
-            mean = error.mean(axes, dtype=torch.float64).to(torch.float32)
-            bias.sub_(mean * rate)
+            mean = torch.stack(totals).sum(0) * (bias.numel() / count)
+            bias.sub_(mean.to(torch.float32) * rate)
 
     def _rate(self, signal: float, noise: float) -> Optional[float]:
         """The step for this batch, or ``None`` to stop."""
@@ -251,5 +256,17 @@ class BiasCorrection:
         return self.rate * 0.5 if self.efficiency > 4.0 else self.rate
 
 
-def _mean_square(x: Tensor) -> float:
-    return sum_of_squares(x) / max(x.numel(), 1)
+# Both add rows in float32 and the rows in float64: nearly as exact as float64 throughout, several
+# times as fast, and the number of threads does not show.
+
+
+def _sum_of_squares(x: Tensor) -> float:
+    norms = torch.linalg.vector_norm(x, dim=-1).to(torch.float64)
+    return float((norms * norms).sum())
+
+
+def _channel_sums(x: Tensor, channel_axis: int) -> Tensor:
+    if channel_axis % x.dim() != x.dim() - 1:
+        x = x.sum(-1)
+    axes = [axis for axis in range(x.dim()) if axis != channel_axis % x.dim()]
+    return x.sum(axes, dtype=torch.float64)

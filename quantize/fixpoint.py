@@ -58,7 +58,12 @@ def quantize_(x: Tensor, position: int, rounding: Rounding) -> Tensor:
     if not x.is_contiguous():
         return x.copy_(quantize(x, position, rounding))
     for part in torch.split(x.view(-1), PART):
-        part.copy_(quantize(part, position, rounding))
+        if rounding is Rounding.HALF_UP:
+            # floor((floor(2 x) + 1) / 2), every step of it exact.
+            part.mul_(2.0 ** (position + 1)).clamp_(2 * LOWEST, 2 * HIGHEST).floor_()
+            part.add_(1).mul_(0.5).floor_().mul_(2.0**-position)
+        else:
+            part.copy_(quantize(part, position, rounding))
     return x
 
 
@@ -71,12 +76,6 @@ def _round(x: Tensor, rounding: Rounding) -> Tensor:
     if rounding is Rounding.HALF_UP:
         return nearest.add_(remainder >= 0.5)
     return torch.where(remainder.abs_() == 0.5, x + 0.5 * torch.sign(x), nearest)
-
-
-def sum_of_squares(x: Tensor) -> float:
-    """The sum of ``x * x``, part by part, whatever the number of threads."""
-    parts = torch.split(x.reshape(-1), PART)
-    return math.fsum(float((part * part).sum()) for part in parts)
 
 
 def search(
@@ -118,20 +117,36 @@ def search_within(
     first = covering_position(low, high, release)
     if first is None or by_range or first >= cap:
         return None if first is None else min(cap, first)
-    errors = [0.0] * CANDIDATES
-    for part in torch.split(x.reshape(-1), PART):
-        scaled = part * (2.0**first)
-        for index in range(CANDIDATES):
-            # Which way ties go does not change the error, so the cheapest rounding serves.
-            code = scaled.clamp(LOWEST, HIGHEST).add_(_ROUNDER).sub_(_ROUNDER)
-            difference = code.sub_(scaled)
-            squares = difference.mul_(difference)
-            if release.sequential_sums:
-                errors[index] = added(errors[index], squares.mul_(4.0**-index).numpy())
-            else:
-                errors[index] += float(squares.sum()) * 4.0**-index
-            scaled.mul_(2.0)
-    return min(cap, first + errors.index(min(errors)))
+    best, least = first, math.inf
+    for position in range(first, first + CANDIDATES):
+        error = _error(x.reshape(-1), position, least, release.sequential_sums)
+        if error < least:
+            best, least = position, error
+    return min(cap, best)
+
+
+def _error(x: Tensor, position: int, bound: float, sequential: bool) -> float:
+    """The sum of squared errors at ``position``.
+
+    A sum of squares only grows, so it is given up once it is over ``bound``: most candidates clip
+    so much that little of the tensor has to be read.
+    """
+    total, unit = 0.0, 4.0**-position
+    scaled, code = torch.empty(2, min(PART, x.numel()))
+    for part in torch.split(x, PART):
+        size = part.numel()
+        torch.mul(part, 2.0**position, out=scaled[:size])
+        # Which way ties go does not change the error, so the cheapest rounding serves.
+        torch.clamp(scaled[:size], LOWEST, HIGHEST, out=code[:size])
+        difference = code[:size].add_(_ROUNDER).sub_(_ROUNDER).sub_(scaled[:size])
+        squares = difference.mul_(difference)
+        if sequential:
+            total = added(total, squares.mul_(unit).numpy())
+        else:
+            total += float(squares.sum()) * unit
+        if total > bound:
+            break
+    return total
 
 
 def covering_position(low: float, high: float, release: Release = DEFAULT) -> Optional[int]:
@@ -156,9 +171,9 @@ def saturated(x: Tensor, position: int, low: float, high: float) -> int:
     """
     scale = 2.0**position
     floor, ceiling = (LOWEST - 0.5) / scale, (HIGHEST + 0.5) / scale
-    if low >= floor and high < ceiling:
-        return 0
-    return int(torch.count_nonzero((x < floor) | (x >= ceiling)))
+    below = int(torch.count_nonzero(x < floor)) if low < floor else 0
+    above = int(torch.count_nonzero(x >= ceiling)) if high >= ceiling else 0
+    return below + above
 
 
 def most_frequent(history: Sequence[int]) -> int:

@@ -20,7 +20,6 @@ from deepfake_fpga.quantize.fixpoint import (  # noqa: E402
     quantize_,
     saturated,
     search,
-    sum_of_squares,
 )
 
 pytestmark = pytest.mark.torch
@@ -50,6 +49,8 @@ def test_ties_and_limits(value: float, up: int, away: int) -> None:
     x = torch.tensor([value])
     assert float(codes(x, 0, Rounding.HALF_UP)) == up
     assert float(codes(x, 0, Rounding.HALF_AWAY)) == away
+    assert float(quantize_(x.clone(), 0, Rounding.HALF_UP)) == up
+    assert float(quantize_(x.clone(), 0, Rounding.HALF_AWAY)) == away
 
 
 def exact_code(value: float, position: int, rounding: Rounding) -> int:
@@ -72,6 +73,7 @@ def test_codes_are_exact(rounding: Rounding, position: int) -> None:
     assert codes(x, position, rounding).tolist() == expected
     on_grid = quantize(x, position, rounding)
     assert (on_grid * 2.0**position).tolist() == expected
+    assert (quantize_(x, position, rounding) * 2.0**position).tolist() == expected
 
 
 def test_in_place_equals_out_of_place() -> None:
@@ -147,8 +149,3 @@ def test_saturated_counts_what_rounds_outside() -> None:
     x = torch.tensor([127.4, 127.5, -128.5, -128.6, 500.0])
     assert saturated(x, 0, -128.6, 500.0) == 3
     assert saturated(x, -2, -128.6, 500.0) == 0
-
-
-def test_sum_of_squares() -> None:
-    x = torch.arange(2 * PART + 3) % 7
-    assert sum_of_squares(x.float()) == float((x * x).sum())
