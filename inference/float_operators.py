@@ -7,6 +7,7 @@ fixed-point grids the result is exact.
 
 from __future__ import annotations
 
+import math
 from typing import Callable, Dict, List, Tuple
 
 import numpy as np
@@ -190,6 +191,23 @@ def _silu(op: Op, x: List[np.ndarray]) -> np.ndarray:
     return np.asarray(values / (1.0 + np.exp(-np.clip(values, -700, None))), np.float32)
 
 
+def _mish(op: Op, x: List[np.ndarray]) -> np.ndarray:
+    values = x[0].astype(np.float64)
+    return np.asarray(values * np.tanh(np.logaddexp(0.0, values)), np.float32)
+
+
+_ERF = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def _gelu(op: Op, x: List[np.ndarray]) -> np.ndarray:
+    values = x[0].astype(np.float64)
+    return np.asarray(values * 0.5 * (1.0 + _ERF(values / math.sqrt(2.0))), np.float32)
+
+
+def _unary(function: np.ufunc) -> Rule:
+    return lambda op, x: np.asarray(function(x[0]), np.float32)
+
+
 def _pairwise(function: np.ufunc) -> Rule:
     return lambda op, x: np.asarray(function(x[0], x[1]), np.float32)
 
@@ -212,7 +230,12 @@ FLOAT_RULES: Dict[str, Rule] = {
     "div": _pairwise(np.divide),
     "max": _pairwise(np.maximum),
     "min": _pairwise(np.minimum),
-    "exp": lambda op, x: np.asarray(np.exp(x[0]), np.float32),
+    "exp": _unary(np.exp),
+    "gelu": _gelu,
+    "mish": _mish,
+    "aten::abs": _unary(np.abs),
+    "aten::neg": _unary(np.negative),
+    "aten::reciprocal": _unary(np.reciprocal),
     "hard-tanh": lambda op, x: np.asarray(np.clip(x[0], -1, 1), np.float32),
     "aten::silu": _silu,
     "aten::silu_": _silu,

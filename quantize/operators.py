@@ -759,6 +759,11 @@ def _dropout_function(call: Call) -> Node:
     return _dropout(call)
 
 
+def _not_here(call: Call) -> Node:
+    """An operator that the vendor quantizes by rules that are not in this package."""
+    raise call.unsupported("the vendor's quantizer has rules for it that are not known here")
+
+
 MODULES: Dict[type, Builder] = {
     nn.Conv2d: _conv_module,
     nn.ConvTranspose2d: _conv_transpose_module,
@@ -793,9 +798,29 @@ MODULES: Dict[type, Builder] = {
     nn.ConstantPad2d: _pad,
     nn.ReflectionPad2d: _pad,
     nn.ReplicationPad2d: _pad,
+    nn.Conv1d: _not_here,
+    nn.Conv3d: _not_here,
+    nn.ConvTranspose1d: _not_here,
+    nn.ConvTranspose3d: _not_here,
+    nn.MaxPool1d: _not_here,
+    nn.LayerNorm: _not_here,
+    nn.GroupNorm: _not_here,
+    nn.InstanceNorm1d: _not_here,
+    nn.InstanceNorm2d: _not_here,
+    nn.InstanceNorm3d: _not_here,
+    nn.BatchNorm3d: _not_here,
 }
 
 FUNCTIONS: Dict[Any, Builder] = {
+    F.conv1d: _not_here,
+    F.conv3d: _not_here,
+    F.conv_transpose1d: _not_here,
+    F.conv_transpose3d: _not_here,
+    F.max_pool1d: _not_here,
+    F.layer_norm: _not_here,
+    F.group_norm: _not_here,
+    F.instance_norm: _not_here,
+    torch.sqrt: _not_here,
     F.conv2d: _conv_function,
     torch.conv2d: _conv_function,
     F.conv_transpose2d: _conv_transpose_function,
@@ -864,6 +889,7 @@ FUNCTIONS: Dict[Any, Builder] = {
 }
 
 METHODS: Dict[str, Builder] = {
+    "sqrt": _not_here,
     "relu": _unary(g.RELU),
     "relu_": _unary(g.RELU),
     "sigmoid": _unary(g.SIGMOID),

@@ -128,5 +128,11 @@ def test_element_by_element() -> None:
     assert np.array_equal(run("sub", (2, 3), {}, input=[a.numpy(), b.numpy()]), (a - b).numpy())
     found = run("aten::silu", (2, 3), {}, input=[a.numpy()])
     np.testing.assert_allclose(found, F.silu(a).numpy(), atol=1e-6)
+    for kind, function in (
+        ("gelu", F.gelu), ("mish", F.mish), ("exp", torch.exp), ("aten::abs", torch.abs),
+        ("aten::neg", torch.neg), ("aten::reciprocal", torch.reciprocal),
+    ):  # fmt: skip
+        found = run(kind, (2, 3), {}, input=[a.numpy()])
+        np.testing.assert_allclose(found, function(a).numpy(), rtol=1e-5, atol=1e-6)
     found = run("prelu", (2, 3), {}, input=[a.numpy()], weight=[b.numpy()])
     np.testing.assert_allclose(found, F.prelu(a, b).numpy(), atol=1e-6)

@@ -124,6 +124,133 @@ def test_operators_made_of_several() -> None:
     assert leaky.get("alpha") == 0.1015625
 
 
+class Tokens(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.fc(self.conv(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        out: Tensor = self.conv(y[:, :3]) + x.mean(1, keepdim=True)
+        return out
+
+
+def test_the_models_own_order_of_axes() -> None:
+    graph = quantized(Tokens(), 3, 5, 6).to_xir()
+    # A permutation to NHWC is what stands there already; the way back meets the DPU's order again.
+    (matmul,) = ops(graph, "matmul")
+    assert matmul.inputs["input"][0] == "Tokens__Tokens_Conv2d_conv__ret_1_fix"
+    assert matmul.tensor.dims == (1, 5, 6, 4)
+    first, second = ops(graph, "transpose")
+    assert (first.get("order"), first.tensor.dims) == ((0, 3, 1, 2), (1, 4, 5, 6))
+    assert (second.get("order"), second.tensor.dims) == ((0, 2, 3, 1), (1, 5, 6, 4))
+    assert second.name == "Tokens__Tokens_ret_4_swim_transpose_0"
+    (cut,) = ops(graph, "strided_slice")
+    assert (cut.get("begin"), cut.get("end")) == ((0, 0, 0, 0), (1, 5, 6, 3))
+    assert (cut.get("begin_mask"), cut.get("shrink_axis_mask")) == (0b0111, 0)
+    (mean,) = ops(graph, "reduction_mean")
+    assert (mean.get("axis"), mean.get("keep_dims")) == ((3,), True)
+    # Three channels are no power of two.
+    assert mean.name.endswith("_i0")
+
+
+class Swished(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.b(torch.nn.functional.silu(self.a(x)))
+        return out
+
+
+def test_operator_the_dpu_lacks_sees_the_models_order() -> None:
+    graph = quantized(Swished(), 3, 5, 6).to_xir()
+    (silu,) = ops(graph, "aten::silu")
+    assert silu.tensor.dims == (1, 4, 5, 6)
+    assert silu.get("shape") == (1, 4, 5, 6)
+    assert silu.get("data_type") == "FLOAT32"
+    assert silu.inputs["input"] == ("Swished__Swished_Conv2d_a__ret_1_sink_transpose_0",)
+    swim = graph.op("Swished__Swished_ret_2_swim_transpose_0")
+    assert swim.inputs["input"] == ("Swished__Swished_ret_2_fix",)
+    assert ops(graph, "conv2d")[1].inputs["input"] == (swim.name,)
+
+
+class Operands(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.tensor([1.0, 2.0, 3.0]).reshape(3, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (1 - x) * 0.5 + self.shift
+
+
+def test_constants_have_the_shape_of_the_other_operand() -> None:
+    graph = quantized(Operands(), 3, 2, 4).to_xir()
+    (sub,) = ops(graph, "sub")
+    number, data = sub.inputs["input"]
+    assert data == "Operands__input_0_fix"
+    assert np.array_equal(constant(graph, number), np.ones((1, 2, 4, 3)))
+    (total,) = ops(graph, "add")
+    shift = constant(graph, total.inputs["input"][1])
+    assert np.array_equal(shift, np.broadcast_to([1.0, 2.0, 3.0], (1, 2, 4, 3)))
+    assert graph.op(total.inputs["input"][1]).get("fix_point") == 5
+
+
+class Borders(nn.Module):
+    def __init__(self, *padding: int) -> None:
+        super().__init__()
+        self.padding = padding
+        self.conv = nn.Conv2d(3, 2, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv(torch.nn.functional.pad(x, self.padding))
+        return out
+
+
+def test_even_padding_goes_into_the_convolution() -> None:
+    graph = quantized(Borders(2, 2, 1, 1), 3, 5, 6).to_xir()
+    (conv,) = ops(graph, "conv2d")
+    assert conv.get("pad") == (3, 3, 2, 2)
+    assert conv.inputs["input"] == ("Borders__input_0_fix",)
+    assert not ops(graph, "pad")
+
+
+def test_uneven_padding_stands_by_itself() -> None:
+    graph = quantized(Borders(0, 2, 1, 1), 3, 5, 6).to_xir()
+    (pad,) = ops(graph, "pad")
+    assert pad.get("paddings") == (0, 0, 1, 1, 0, 2, 0, 0)
+    assert pad.get("mode") == "CONSTANT"
+    assert set(pad.get("constant_values")) == {0.0}
+    assert ops(graph, "conv2d")[0].get("pad") == (1, 1, 1, 1)
+
+
+class Joined(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([torch.nn.functional.hardswish(x), x], 1)
+
+
+def test_hard_swish_in_a_concat_has_the_concats_position() -> None:
+    model = quantized(Joined(), 3, 4, 4)
+    graph = model.to_xir()
+    (concat,) = ops(graph, "concat")
+    fix = graph.op(concat.inputs["input"][0])
+    assert fix.type == "fix"
+    assert fix.get("fix_point") == model.positions["Joined::nndct_concat_2"]
+
+
+class Pieces(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = x.chunk(2, 1)
+        return a * b
+
+
+def test_several_results_are_refused_as_the_vendor_does() -> None:
+    with pytest.raises(UnsupportedError, match="several results"):
+        quantized(Pieces(), 4, 4, 4).to_xir()
+
+
 def test_output_padding_has_no_counterpart() -> None:
     model = quantized(nn.Sequential(nn.ConvTranspose2d(3, 3, 3, 2, output_padding=1)), 3, 4, 4)
     with pytest.raises(UnsupportedError, match="output padding"):

@@ -233,6 +233,7 @@ def test_unknown_operator_stays_float_and_says_so() -> None:
         (nn.MaxPool2d(2, dilation=2), "dilated"),
         (nn.BatchNorm2d(3, track_running_stats=False), "running statistics"),
         (nn.LSTM(8, 8), "table of operators"),
+        (nn.GroupNorm(1, 3), "not known here"),
     ],
 )
 def test_known_operators_outside_their_limits(module: nn.Module, reason: str) -> None:
