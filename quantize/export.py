@@ -7,24 +7,23 @@ integers is the compiler's work.
 
 from __future__ import annotations
 
-import re
-from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ..compile.xir.attributes import Attr, boolean, floats, int32, int32s, string, strings
+from ..compile.xir.attributes import Attr, boolean, int32, int32s, string, strings
 from ..compile.xir.attributes import blob as raw_bytes
-from ..compile.xir.attributes import float32 as single
 from ..compile.xir.graph import Graph, Op, float32_tensor
 from ..errors import UnsupportedError
 from . import graph as g
-from .factors import HARD_SIXTH, HARDSWISH_POSITION, LEAKY_SLOPE
 from .graph import Node, QuantizerGraph
 from .layout import SINK, SWIM, channels_last, takes_maps
 from .releases import Flattening
+from .xir_operators import EMIT, NHWC_AXIS, drops_maps, unknown, xir_name
 
-_NHWC_AXIS = {0: 0, 1: 3, 2: 1, 3: 2}
 _BITS = 8
+
+__all__ = ["Exporter", "to_xir", "xir_name"]
 
 
 def to_xir(
@@ -44,15 +43,12 @@ def to_xir(
     Raises:
         UnsupportedError: an operator or layout that has no counterpart.
     """
-    return _Exporter(graph, outputs, params, values).export()
+    return Exporter(graph, outputs, params, values).export()
 
 
-def xir_name(name: str) -> str:
-    """A debug name or parameter key as XIR spells it."""
-    return re.sub("[^0-9A-Za-z]", "_", name)
+class Exporter:
+    """The XIR graph while it is made; ``to_xir`` runs it."""
 
-
-class _Exporter:
     def __init__(
         self,
         graph: QuantizerGraph,
@@ -73,12 +69,13 @@ class _Exporter:
         """Paddings that become part of their reader."""
 
     def export(self) -> Graph:
+        """Parameters first, then the nodes in order, each with its fix."""
         self._move_positions()
         for node in self.graph.nodes:
             for role, key in node.params.items():
                 if xir_name(key) not in self.xir.ops:
-                    self._const(xir_name(key), self._laid_out(node, role, self.values[key]))
-                    self._fix(xir_name(key), self.params[key])
+                    self.const(xir_name(key), self._laid_out(node, role, self.values[key]))
+                    self.fix(xir_name(key), self.params[key])
         for node in self.graph.nodes:
             name = xir_name(self.graph.debug_name(node))
             if node.op == g.SHAPE:
@@ -86,9 +83,9 @@ class _Exporter:
             if node in self.merged:
                 self.last[node] = self.last[node.inputs[0]]
                 continue
-            self.last[node] = _EMIT.get(node.op, _unknown)(self, node, name)
+            self.last[node] = EMIT.get(node.op, unknown)(self, node, name)
             if node in self.outputs:
-                self.last[node] = self._fix(name, self.outputs[node], self.last[node])
+                self.last[node] = self.fix(name, self.outputs[node], self.last[node])
         if self.graph.release.return_ops:
             returned = tuple(self.last[node] for node in self.graph.output_nodes)
             self.xir.attrs["return_ops"] = strings(returned)
@@ -135,13 +132,14 @@ class _Exporter:
         return (1, shape[2], shape[3], shape[1]) if node in self.maps else shape
 
     def axis(self, node: Node, axis: int) -> int:
-        return _NHWC_AXIS[axis] if node in self.maps else axis
+        """An axis of the model's, as the exported node counts it."""
+        return NHWC_AXIS[axis] if node in self.maps else axis
 
     def given(self, node: Node, index: int = 0) -> str:
         """What ``node`` reads as its operand ``index``, in the order of axes it takes."""
         source = node.inputs[index]
         wants_map = takes_maps(node) and node in self.maps
-        if node.op == g.MEAN and source in self.maps and _drops_maps(node):
+        if node.op == g.MEAN and source in self.maps and drops_maps(node):
             wants_map = True
         if len(source.shape) != 4 or (source in self.maps) == wants_map:
             return self.last[source]
@@ -173,7 +171,7 @@ class _Exporter:
     def reshape(self, name: str, sizes: Sequence[int], source: str) -> str:
         """``source`` in another shape, which stands beside it as a stack of constants."""
         parts = [
-            self._const(f"{name}_shape_attr_{i}_", np.array([size], np.float32))
+            self.const(f"{name}_shape_attr_{i}_", np.array([size], np.float32))
             for i, size in enumerate(sizes)
         ]
         shape = self.add(
@@ -193,6 +191,7 @@ class _Exporter:
         attrs: Mapping[str, Attr],
         inputs: Mapping[str, Sequence[str]],
     ) -> str:
+        """Adds an operator; arguments without an operand are left out."""
         given = {argument: tuple(names) for argument, names in inputs.items() if names}
         self.xir.add(Op(name, kind, float32_tensor(name, dims), dict(attrs), given))
         return name
@@ -205,10 +204,11 @@ class _Exporter:
 
     def product(self, node: Node, name: str, factor: float, inner: str) -> str:
         """``inner`` times a constant, under the node's own name."""
-        const = self._const(f"{name}_i1", np.array([factor], np.float32))
+        const = self.const(f"{name}_i1", np.array([factor], np.float32))
         return self.add(name, "mul", self.dims(node), {}, {"input": [inner, const]})
 
-    def _const(self, name: str, value: np.ndarray) -> str:
+    def const(self, name: str, value: np.ndarray) -> str:
+        """Adds a float constant."""
         value = np.ascontiguousarray(value, np.float32)
         attrs = {
             "data": raw_bytes(value.astype("<f4").tobytes()),
@@ -217,7 +217,8 @@ class _Exporter:
         }
         return self.add(name, "const", value.shape, attrs, {})
 
-    def _fix(self, name: str, position: int, reads: Optional[str] = None) -> str:
+    def fix(self, name: str, position: int, reads: Optional[str] = None) -> str:
+        """Adds the fix called after ``name``, behind it or behind ``reads``."""
         attrs = {
             "fix_point": int32(position),
             "bit_width": int32(_BITS),
@@ -229,10 +230,12 @@ class _Exporter:
         return self.add(f"{name}_fix", "fix", dims, attrs, {"input": [source]})
 
     def param(self, node: Node, role: str) -> List[str]:
+        """What to read for a parameter of ``node``; nothing where it has none."""
         key = node.params.get(role)
         return [] if key is None else [f"{xir_name(key)}_fix"]
 
     def unsupported(self, node: Node, reason: str) -> UnsupportedError:
+        """The error for ``node``."""
         return UnsupportedError(f"{node.op} cannot be exported to an .xmodel: {reason}", node.scope)
 
     # --- parameter layouts ---
@@ -274,335 +277,3 @@ class _Exporter:
 
 
 _RESHAPING = (g.FLATTEN, g.RESHAPE, g.SQUEEZE, g.UNSQUEEZE)
-
-
-def _drops_maps(node: Node) -> bool:
-    """Whether a mean leaves axes that stand in the same order in NCHW and NHWC."""
-    return node.attrs["axes"] in ((1,), (2, 3), (1, 2, 3))
-
-
-def _wh(pair: Tuple[int, int]) -> Attr:
-    return int32s((pair[1], pair[0]))
-
-
-def _pad(pair: Tuple[int, int]) -> Attr:
-    return int32s((pair[1], pair[1], pair[0], pair[0]))
-
-
-def _axis(e: _Exporter, node: Node) -> Attr:
-    return int32(e.axis(node, node.attrs["axis"]))
-
-
-def _input(e: _Exporter, node: Node, name: str) -> str:
-    attrs = {"shape": int32s(e.dims(node)), "data_type": string("FLOAT32")}
-    return e.add(name, "data", e.dims(node), attrs, {})
-
-
-def _convolution(kind: str) -> Callable[[_Exporter, Node, str], str]:
-    def emit(e: _Exporter, node: Node, name: str) -> str:
-        a = node.attrs
-        if a.get("output_padding", (0, 0)) != (0, 0):
-            raise e.unsupported(node, "XIR has no output padding")
-        attrs = {
-            "kernel": _wh(a["kernel"]),
-            "stride": _wh(a["stride"]),
-            "dilation": _wh(a["dilation"]),
-            "pad_mode": string("FLOOR"),
-            "pad": _pad(e.padding(node)),
-            "group": int32(a["groups"]),
-            "bias_term": boolean("bias" in node.params),
-            "in_dim": int32(a["in_channels"]),
-            "out_dim": int32(a["out_channels"]),
-        }
-        inputs = {
-            "input": [e.given(node)],
-            "weights": e.param(node, "weight"),
-            "bias": e.param(node, "bias"),
-        }
-        return e.add(name, kind, e.dims(node), attrs, inputs)
-
-    return emit
-
-
-def _dense(e: _Exporter, node: Node, name: str) -> str:
-    attrs = {"transpose_a": boolean(False), "transpose_b": boolean(True)}
-    inputs = {
-        "input": [e.given(node), *e.param(node, "weight")],
-        "bias": e.param(node, "bias"),
-    }
-    return e.add(name, "matmul", e.dims(node), attrs, inputs)
-
-
-def _batch_norm(e: _Exporter, node: Node, name: str) -> str:
-    inputs = {
-        "input": [e.given(node)],
-        "scale": e.param(node, "weight"),
-        "bias": e.param(node, "bias"),
-    }
-    return e.add(name, "scale", e.dims(node), {}, inputs)
-
-
-def _pooling(e: _Exporter, node: Node, whole: bool) -> Dict[str, Attr]:
-    a = node.attrs
-    return {
-        "kernel": _wh(a["kernel"]),
-        "stride": _wh(a.get("stride", a["kernel"])),
-        "pad": _pad(e.padding(node)),
-        "pad_mode": string("CEIL" if a.get("ceil_mode") else "FLOOR"),
-        "global": boolean(whole),
-    }
-
-
-def _max_pool(e: _Exporter, node: Node, name: str) -> str:
-    return e.simple(node, name, "maxpool2d", _pooling(e, node, False))
-
-
-def _avg_pool(e: _Exporter, node: Node, name: str) -> str:
-    if node.attrs.get("uneven"):
-        raise e.unsupported(node, "its windows are not of one size")
-    whole = node.op == g.ADAPTIVE_AVGPOOL and node.shape[2:] == (1, 1)
-    attrs = _pooling(e, node, whole)
-    attrs["count_include_pad"] = boolean(node.attrs.get("include_pad", True))
-    attrs["count_include_invalid"] = boolean(True)
-    factor = node.attrs["factor"]
-    if factor == 1 and e.graph.release.plain_average:
-        return e.simple(node, name, "avgpool2d", attrs)
-    inner = e.simple(node, f"{name}_i0", "avgpool2d", attrs)
-    return e.product(node, name, factor, inner)
-
-
-def _hardsigmoid(e: _Exporter, node: Node, name: str) -> str:
-    inner = e.simple(node, f"{name}_i0", "hard-sigmoid", {})
-    return e.product(node, name, 6 * HARD_SIXTH, inner)
-
-
-def _hardswish(e: _Exporter, node: Node, name: str) -> str:
-    # The vendor leaves the inner names as they were traced.
-    plain = e.graph.debug_name(node)
-    inner = e.simple(node, f"{name}_i0", "hard-sigmoid", {})
-    const = e._const(f"{plain}_i1", np.array([6 * HARD_SIXTH], np.float32))
-    gate = e.add(f"{plain}_mul", "mul", e.dims(node), {}, {"input": [inner, const]})
-    gate = e._fix(gate, HARDSWISH_POSITION)
-    return e.add(name, "mul", e.dims(node), {}, {"input": [gate, e.given(node)]})
-
-
-def _resize(e: _Exporter, node: Node, name: str) -> str:
-    a = node.attrs
-    bilinear = a["mode"] == "bilinear"
-    attrs = {
-        "mode": string(a["mode"].upper()),
-        "align_corners": boolean(a["align_corners"]),
-        "half_pixel_centers": boolean(bilinear and not a["align_corners"]),
-        "scale": floats((a["scale"][1], a["scale"][0])),
-    }
-    return e.simple(node, name, "resize", attrs)
-
-
-def _flat(e: _Exporter, node: Node, name: str) -> str:
-    source = node.inputs[0]
-    older = e.graph.release.flattening is not Flattening.REORDERED
-    if older and len(node.shape) == 2 and source in e.maps:
-        return _transposed_flat(e, node, name)
-    before = e.last[source]
-    pixels = int(np.prod(source.shape[2:]))
-    # A map of one pixel, or with columns in its order, is read as it stands.
-    if source in e.maps and not (pixels == 1 or e.columns_follow(node)):
-        before = e.reorder(source, SINK, f"{e.graph.debug_name(source)}_sink_transpose_0")
-    return e.reshape(name, e.dims(node), before)
-
-
-def _permute(e: _Exporter, node: Node, name: str) -> str:
-    source, order = node.inputs[0], node.attrs["order"]
-    if source in e.maps:
-        order = tuple(SINK[axis] for axis in order)
-    if order == tuple(range(len(order))):
-        return e.last[source]
-    before = {"input": [e.last[source]]}
-    dims = tuple(e.xir.ops[e.last[source]].tensor.dims[axis] for axis in order)
-    if node in e.maps:
-        # Only a map of one pixel; its values do not move.
-        return e.reshape(name, e.dims(node), e.last[source])
-    return e.add(name, "transpose", dims, {"order": int32s(order)}, before)
-
-
-def _constant(e: _Exporter, node: Node, name: str) -> str:
-    value, (reader, *_) = node.attrs["value"], e.consumers[node]
-    if reader.op in (g.ADD, g.SUB, g.RSUB, g.MUL, g.DIV):
-        value = np.broadcast_to(value, (1, *reader.shape[1:]))
-        e.maps.discard(node)
-        if reader in e.maps:
-            value = value.transpose(SWIM)
-            e.maps.add(node)
-    return e._const(name, value)
-
-
-def _elementwise(kind: str, swapped: bool = False) -> Callable[[_Exporter, Node, str], str]:
-    def emit(e: _Exporter, node: Node, name: str) -> str:
-        if "alpha" in node.attrs:
-            raise e.unsupported(node, "its second operand has a factor")
-        operands = [e.given(node, i) for i in range(2)]
-        inputs = {"input": operands[::-1] if swapped else operands}
-        return e.add(name, kind, e.dims(node), {}, inputs)
-
-    return emit
-
-
-def _prelu(e: _Exporter, node: Node, name: str) -> str:
-    inputs = {"input": [e.given(node)], "weight": e.param(node, "weight")}
-    return e.add(name, "prelu", e.dims(node), {}, inputs)
-
-
-def _hardtanh(e: _Exporter, node: Node, name: str) -> str:
-    if (node.attrs["low"], node.attrs["high"]) != (-1, 1):
-        raise e.unsupported(node, "only the one from -1 to 1 has a counterpart")
-    return e.simple(node, name, "hard-tanh", {})
-
-
-def _matmul(e: _Exporter, node: Node, name: str) -> str:
-    attrs = {"transpose_a": boolean(False), "transpose_b": boolean(False)}
-    return e.simple(node, name, "matmul", attrs)
-
-
-def _mean(e: _Exporter, node: Node, name: str) -> str:
-    source = node.inputs[0]
-    map_given = source in e.maps and (node in e.maps or _drops_maps(node))
-    axes = sorted(_NHWC_AXIS[a] if map_given else a for a in node.attrs["axes"])
-    attrs = {"axis": int32s(axes), "keep_dims": boolean(node.attrs["keep"])}
-    if node.attrs["factor"] == 1:
-        return e.simple(node, name, "reduction_mean", attrs)
-    inner = e.simple(node, f"{name}_i0", "reduction_mean", attrs)
-    return e.product(node, name, node.attrs["factor"], inner)
-
-
-def _padding(e: _Exporter, node: Node, name: str) -> str:
-    modes = {"constant": "CONSTANT", "reflect": "REFLECT"}
-    if node.attrs["mode"] not in modes:
-        raise e.unsupported(node, f"XIR has no mode {node.attrs['mode']!r}")
-    given = node.attrs["padding"]
-    pairs = [(0, 0)] * len(node.shape)
-    for number in range(len(given) // 2):
-        pairs[len(pairs) - 1 - number] = (given[2 * number], given[2 * number + 1])
-    if node in e.maps:
-        pairs = [pairs[axis] for axis in SWIM]
-    attrs = {
-        "paddings": int32s([width for pair in pairs for width in pair]),
-        "mode": string(modes[node.attrs["mode"]]),
-        "constant_values": floats([node.attrs["value"]] * (2 * len(pairs))),
-    }
-    return e.simple(node, name, "pad", attrs)
-
-
-def _slice(e: _Exporter, node: Node, name: str) -> str:
-    source = node.inputs[0]
-    ranges = [(0, 1, 1), *node.attrs["ranges"][1:]]
-    sizes = (1, *source.shape[1:])
-    whole = [r == (0, size, 1) for r, size in zip(ranges, sizes)]
-    if node in e.maps:
-        ranges, whole = [ranges[a] for a in SWIM], [whole[a] for a in SWIM]
-    mask = sum(1 << axis for axis, taken in enumerate(whole) if taken)
-    begin, end, strides = zip(*ranges)
-    attrs = {
-        "begin": int32s(begin),
-        "end": int32s(end),
-        "strides": int32s(strides),
-        "begin_mask": int32(mask),
-        "end_mask": int32(mask),
-        "ellipsis_mask": int32(0),
-        "new_axis_mask": int32(0),
-        "shrink_axis_mask": int32(0),
-    }
-    return e.simple(node, name, "strided_slice", attrs)
-
-
-def _pixel_shuffle(e: _Exporter, node: Node, name: str) -> str:
-    scale = node.shape[2] // node.inputs[0].shape[2]
-    return e.simple(node, name, "pixel-shuffle", {"scale": int32(scale), "upscale": boolean(True)})
-
-
-def _through(e: _Exporter, node: Node, name: str) -> str:
-    """Nothing of its own: its readers spread the operand, or read it as it is."""
-    return e.given(node)
-
-
-def _chunk(e: _Exporter, node: Node, name: str) -> str:
-    raise e.unsupported(node, "the vendor exports no operator with several results; use slices")
-
-
-def _unknown(e: _Exporter, node: Node, name: str) -> str:
-    """An operator that stays float, under its own type."""
-    attrs = {"shape": int32s(e.dims(node)), "data_type": string("FLOAT32")}
-    return e.simple(node, name, node.op, attrs)
-
-
-def _transposed_flat(e: _Exporter, node: Node, name: str) -> str:
-    """Releases before 3.0 put the map back in the model's order and flatten that."""
-    source = node.inputs[0]
-    debug = e.graph.debug_name(source)
-    transpose = {
-        Flattening.INNER_TRANSPOSE: f"{name}_i0",
-        Flattening.GRAPH_SINK: xir_name(f"{e.graph.name}::{debug}_sink_tranpose_0"),
-    }.get(e.graph.release.flattening, xir_name(f"{debug}_sink_transpose_0"))
-    if transpose not in e.xir.ops:
-        dims = (1, *source.shape[1:])
-        order = {"order": int32s((0, 3, 1, 2))}
-        e.add(transpose, "transpose", dims, order, {"input": [e.last[source]]})
-    attrs = {"start_axis": int32(1), "end_axis": int32(3)}
-    return e.add(name, "flatten", e.dims(node), attrs, {"input": [transpose]})
-
-
-def _plain(kind: str) -> Callable[[_Exporter, Node, str], str]:
-    return lambda e, node, name: e.simple(node, name, kind, {})
-
-
-_EMIT: Dict[str, Callable[[_Exporter, Node, str], str]] = {
-    g.INPUT: _input,
-    g.CONV2D: _convolution("conv2d"),
-    g.DEPTHWISE_CONV2D: _convolution("depthwise-conv2d"),
-    g.CONV_TRANSPOSE2D: _convolution("transposed-conv2d"),
-    g.DEPTHWISE_CONV_TRANSPOSE2D: _convolution("transposed-depthwise-conv2d"),
-    g.DENSE: _dense,
-    g.BATCH_NORM: _batch_norm,
-    g.RELU: _plain("relu"),
-    g.RELU6: _plain("relu6"),
-    g.LEAKY_RELU: lambda e, n, name: e.simple(
-        n, name, "leaky-relu", {"alpha": single(LEAKY_SLOPE)}
-    ),
-    g.SIGMOID: _plain("sigmoid"),
-    g.TANH: _plain("tanh"),
-    g.HARDSIGMOID: _hardsigmoid,
-    g.HARDSWISH: _hardswish,
-    g.SOFTMAX: lambda e, n, name: e.simple(n, name, "softmax", {"axis": _axis(e, n)}),
-    g.MAXPOOL: _max_pool,
-    g.AVGPOOL: _avg_pool,
-    g.ADAPTIVE_AVGPOOL: _avg_pool,
-    g.ADD: _elementwise("add"),
-    g.SUB: _elementwise("sub"),
-    g.MUL: _elementwise("mul"),
-    g.CONCAT: lambda e, n, name: e.simple(n, name, "concat", {"axis": _axis(e, n)}),
-    g.RESIZE: _resize,
-    g.FLATTEN: _flat,
-    g.RESHAPE: _flat,
-    g.SQUEEZE: _flat,
-    g.UNSQUEEZE: _flat,
-    g.PERMUTE: _permute,
-    g.TRANSPOSE: _permute,
-    g.CONST: _constant,
-    g.RSUB: _elementwise("sub", swapped=True),
-    g.DIV: _elementwise("div"),
-    g.MAX: _elementwise("max"),
-    g.MIN: _elementwise("min"),
-    g.PRELU: _prelu,
-    g.GELU: _plain("gelu"),
-    g.MISH: _plain("mish"),
-    g.EXP: _plain("exp"),
-    g.HARDTANH: _hardtanh,
-    g.MATMUL: _matmul,
-    g.MEAN: _mean,
-    g.PAD: _padding,
-    g.PAD_ND: _padding,
-    g.STRIDED_SLICE: _slice,
-    g.PIXEL_SHUFFLE: _pixel_shuffle,
-    g.CONTIGUOUS: _through,
-    g.EXPAND_AS: _through,
-    g.CHUNK: _chunk,
-}
