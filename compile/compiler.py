@@ -31,6 +31,7 @@ from .weights import SIMULATED_STAMP, is_simulated
 from .xir.attributes import map_string, strings
 from .xir.graph import Graph
 from .xir.opdefs import definitions, op_defs
+from .xir.soundness import refuse_unsound
 from .xir.xmodel import read_xmodel, write_xmodel
 
 __all__ = [
@@ -124,6 +125,7 @@ def compile_graph(graph: Graph, target: Target, log: Optional[Log] = None) -> Gr
     Raises:
         FormatError: the graph is no quantizer's output.
     """
+    refuse_unsound(graph, graph.ops.values())
     lowered = lower(graph, target)
     compiled = partition(lowered, target, log if log is not None else _silent)
     compiled.attrs["return_ops"] = strings(lowered.return_ops)

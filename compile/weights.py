@@ -194,16 +194,14 @@ def constant_arrays(
         _refuse_unproven(wanted, consumers, homes)
     arrays: Dict[str, np.ndarray] = {}
     for op in wanted:
-        shape = op.tensor.dims
-        data = op.get("data", b"")
-        if data:
-            if len(data) != op.tensor.elements:
-                raise FormatError(
-                    f"Constant {op.name!r} has {len(data)} bytes for {op.tensor.elements} values"
-                )
-            arrays[op.name] = np.frombuffer(data, np.int8).reshape(shape)
-        else:
-            arrays[op.name] = _from_blob(graph, op, consumers[op.name], homes.get(op.name))
+        try:
+            arrays[op.name] = _array(graph, op, consumers[op.name], homes.get(op.name))
+        except (TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+            raise FormatError(
+                f"Constant {op.name!r} cannot be read",
+                f"{type(error).__name__}: {error}",
+                "the file is damaged or was changed: compile again, or " + WEIGHTS_HINT,
+            ) from error
     return arrays
 
 
@@ -226,6 +224,18 @@ def _refuse_unproven(
             f"constant {name!r} has {why}{more}",
             WEIGHTS_HINT,
         )
+
+
+def _array(graph: Graph, op: Op, readers: List[Op], home: Optional[Subgraph]) -> np.ndarray:
+    data = op.get("data", b"")
+    if not data:
+        return _from_blob(graph, op, readers, home)
+    if len(data) != op.tensor.elements:
+        raise FormatError(
+            f"Constant {op.name!r} has {len(data)} bytes for {op.tensor.elements} values"
+        )
+    array: np.ndarray = np.frombuffer(data, np.int8).reshape(op.tensor.dims)
+    return array
 
 
 def _from_blob(graph: Graph, op: Op, readers: List[Op], home: Optional[Subgraph]) -> np.ndarray:

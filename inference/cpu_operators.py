@@ -34,7 +34,8 @@ def run_cpu_operator(graph: Graph, op: Op, values: Mapping[str, np.ndarray]) -> 
         UnsupportedError: there is no rule for the operator's type.
     """
     if op.type in RULES:
-        return RULES[op.type](op, [values[name] for name in op.input_names])
+        with operators.refusing(op):
+            return RULES[op.type](op, [values[name] for name in op.input_names])
     if operators.is_supported(op.type):
         return operators.run_operator(graph, op, values)
     raise UnsupportedError(

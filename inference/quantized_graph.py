@@ -13,11 +13,12 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence
 import numpy as np
 
 from ..compile.xir.graph import Graph, Op
+from ..compile.xir.soundness import refuse_unsound
 from ..errors import FormatError, UnsupportedError
 from .cpu_operators import RULES as FLOAT_RULES
 from .cpu_operators import float2fix
 from .devices import integer_rules as rules
-from .devices.operators import window
+from .devices.operators import refusing, window
 
 Values = Dict[str, np.ndarray]
 """Operator name to array: int8 codes of a ``fix``, float values of anything else."""
@@ -39,8 +40,8 @@ class QuantizedGraph:
         fix_points: fix point of every ``fix`` operator that is no constant, in graph order.
 
     Raises:
-        FormatError: a constant's bytes do not fit its shape.
-        UnsupportedError: the graph is compiled, or a fix position is missing.
+        FormatError: a constant's bytes do not fit its shape, or an operator is impossible.
+        UnsupportedError: the graph is compiled.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -50,6 +51,7 @@ class QuantizedGraph:
                 f"it has {len(graph.subgraphs('DPU'))} DPU subgraphs",
                 "give the *_int.xmodel that quant wrote",
             )
+        refuse_unsound(graph, graph.ops.values())
         self.graph = graph
         self.constants = quantized_constants(graph)
         self.fix_points = {
@@ -119,7 +121,8 @@ class QuantizedGraph:
         if not is_supported(op.type):
             blocked[op.name] = f"operator {op.name!r} of type {op.type!r} has no rule"
             return None
-        result = self._compute(op, values)
+        with refusing(op):
+            result = self._compute(op, values)
         if result.shape[1:] != tuple(op.tensor.dims[1:]):
             raise UnsupportedError(
                 f"Operator {op.name!r} does not give the tensor the model declares",
@@ -189,19 +192,8 @@ def is_supported(op_type: str) -> bool:
 
 
 def position_of(op: Op) -> int:
-    """The fix position of a ``fix`` operator.
-
-    Raises:
-        UnsupportedError: it has none, or one no 8-bit tensor can have.
-    """
-    value = op.get("fix_point")
-    if value is None or not -64 <= int(value) <= 64 or int(op.get("bit_width", 8)) != 8:
-        raise UnsupportedError(
-            f"The fix operator {op.name!r} has no usable fix position",
-            f"fix_point {value!r}, bit_width {op.get('bit_width')!r}; wanted -64 to 64 at 8 bits",
-            "quantize the model again: deepfake-fpga quant --mode calib",
-        )
-    return int(value)
+    """The fix position of a ``fix`` operator of a sound graph."""
+    return int(op.get("fix_point"))
 
 
 def const_array(op: Op) -> np.ndarray:
@@ -210,11 +202,11 @@ def const_array(op: Op) -> np.ndarray:
     Raises:
         FormatError: its bytes are missing or do not fit its shape.
     """
-    data = bytes(op.get("data") or b"")
-    if len(data) != 4 * op.tensor.elements:
+    data = op.get("data") or b""
+    if not isinstance(data, bytes) or len(data) != 4 * op.tensor.elements:
         raise FormatError(
             f"The bytes of constant {op.name!r} are missing or do not fit its shape",
-            f"{len(data)} bytes for float32 {list(op.tensor.dims)}",
+            f"{str(data)[:40]!r} for float32 {list(op.tensor.dims)}",
             "export the quantized model again: deepfake-fpga quant --mode test",
         )
     values: np.ndarray = np.frombuffer(data, "<f4").reshape(op.tensor.dims)
@@ -225,7 +217,7 @@ def quantized_constants(graph: Graph) -> Dict[str, np.ndarray]:
     """Int8 codes of every parameter of a quantized graph, by the name of its ``fix``.
 
     Raises:
-        FormatError, UnsupportedError: see ``const_array`` and ``position_of``.
+        FormatError: see ``const_array``.
     """
     found: Dict[str, np.ndarray] = {}
     for op in graph.ops.values():

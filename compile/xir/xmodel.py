@@ -7,11 +7,11 @@ anything parses or fails in the same way; the reader says which of the usual mix
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Set, Union
+from typing import Any, Dict, List, Optional, Set, Tuple, Union
 
 from ...errors import FormatError, MissingError
 from ...files import impostor, replacing
-from .attributes import Attr
+from .attributes import Attr, AttrKind
 from .graph import DataType, Graph, Op, OpDef, Subgraph, Tensor
 from .opdefs import missing_attributes, op_defs, problems
 from .schema import messages, read_attr, write_attr
@@ -145,6 +145,30 @@ def dump_xmodel(graph: Graph) -> bytes:
     return bytes(message.SerializeToString(deterministic=True))
 
 
+KINDS: Dict[str, Tuple[type, ...]] = {
+    "fix_point": (int,),
+    "bit_width": (int,),
+    "reg_id": (int,),
+    "ddr_addr": (int,),
+    "device": (str,),
+    "dpu_name": (str,),
+    "dpu_fingerprint": (int,),
+    "workload": (int,),
+    "workload_on_arch": (int,),
+    "mc_code": (bytes, str),
+    "runner": (dict,),
+    "reg_id_to_size": (dict,),
+    "reg_id_to_context_type": (dict,),
+    "reg_id_to_context_type_v2": (dict,),
+    "reg_id_to_hw_segment": (dict,),
+    "reg_id_to_parameter_value": (dict,),
+    "return_ops": (tuple,),
+    "libs_info": (dict,),
+    "files_md5sum": (dict,),
+}
+"""What the attributes that everything relies on are, wherever they stand."""
+
+
 class _Reader:
     """Turns messages into the graph; knows the source's name for errors."""
 
@@ -154,10 +178,18 @@ class _Reader:
 
     def graph(self, message: Any) -> Graph:
         graph = Graph(message.graph_name)
+        makers: Dict[str, str] = {}
         for node in message.op_node:
-            graph.add(self.op(node))
+            op = graph.add(self.op(node))
+            other = makers.setdefault(op.tensor.name, op.name)
+            if other != op.name:
+                raise FormatError(
+                    f"{self.source} has two tensors called {op.tensor.name!r}",
+                    f"of the operators {other!r} and {op.name!r}",
+                    _FETCH_AGAIN,
+                )
         graph.root = self.subgraph(message.subg_root, graph, set())
-        graph.attrs = _read_attrs(message.graph_attr)
+        graph.attrs = self.attrs(message.graph_attr, "the graph")
         graph.op_defs = [
             OpDef(d.name, d.SerializeToString(deterministic=True)) for d in message.op_defs
         ]
@@ -174,7 +206,7 @@ class _Reader:
             message.op_name,
             message.op_type,
             self.tensor(message.output_tensor, message.op_name),
-            _read_attrs(message.op_attr),
+            self.attrs(message.op_attr, f"operator {message.op_name!r}"),
             inputs,
             self.unknown(message),
         )
@@ -202,7 +234,7 @@ class _Reader:
             dims,
             dtype,
             message.tensor_bit_width,
-            _read_attrs(message.tensor_attr),
+            self.attrs(message.tensor_attr, f"tensor {message.tensor_name!r}"),
             self.unknown(message),
         )
 
@@ -218,11 +250,24 @@ class _Reader:
             seen.add(name)
         return Subgraph(
             message.subgraph_name,
-            _read_attrs(message.subg_attr),
+            self.attrs(message.subg_attr, f"subgraph {message.subgraph_name!r}"),
             ops,
             [self.subgraph(child, graph, seen) for child in message.subg_child],
             self.unknown(message),
         )
+
+    def attrs(self, table: Any, where: str) -> Dict[str, Attr]:
+        found = {key: read_attr(table[key]) for key in sorted(table)}
+        for key, attr in found.items():
+            kinds = KINDS.get(key)
+            wrong = kinds and (not isinstance(attr.value, kinds) or isinstance(attr.value, bool))
+            if wrong or (key == "return_ops" and attr.kind is not AttrKind.STRINGS):
+                raise FormatError(
+                    f"Attribute {key!r} of {where} in {self.source} is of the wrong kind",
+                    f"{attr.kind.name}: {str(attr.value)[:60]!r}",
+                    _FETCH_AGAIN,
+                )
+        return found
 
     def unknown(self, message: Any) -> bytes:
         if not self.keep_unknown:
@@ -253,10 +298,6 @@ def _has_unknown_fields(message: Any) -> bool:
     known.CopyFrom(message)
     known.DiscardUnknownFields()
     return bool(known.ByteSize() != message.ByteSize())
-
-
-def _read_attrs(table: Any) -> Dict[str, Attr]:
-    return {key: read_attr(table[key]) for key in sorted(table)}
 
 
 def _write_op(op: Op, message: Any) -> None:

@@ -8,6 +8,8 @@ from ...compile.xir.graph import Graph, Op, Subgraph
 from ...errors import UnsupportedError
 from .base import TensorInfo
 
+_MOST_BYTES = 2**31
+
 
 def boundary_tensors(
     graph: Graph, subgraph: Subgraph, batch: int, taps: Sequence[str] = ()
@@ -46,5 +48,11 @@ def tensor_info(op: Op, batch: int) -> TensorInfo:
             f"Tensor {op.tensor.name!r} at the border of a DPU subgraph has no fix point",
             f"{op.type} gives {op.tensor.type_name}",
             "deepfake-fpga inspect shows the model's tensors",
+        )
+    if not 0 < op.tensor.elements * batch <= _MOST_BYTES or min(op.tensor.dims) < 1:
+        raise UnsupportedError(
+            f"Tensor {op.tensor.name!r} at the border of a DPU subgraph has no possible size",
+            f"{list(op.tensor.dims)} for a batch of {batch}",
+            "the file is damaged or was changed: deepfake-fpga compile again",
         )
     return TensorInfo(op.tensor.name, (batch, *op.tensor.dims[1:]), fix_point)

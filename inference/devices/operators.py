@@ -6,8 +6,9 @@ and ``integer_rules`` (arrays only).
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -24,6 +25,16 @@ CONVOLUTIONS = (
     "depthwise-conv2d-fix",
     "transposed-conv2d-fix",
     "transposed-depthwise-conv2d-fix",
+)
+
+_ATTRIBUTE_ERRORS = (
+    ArithmeticError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    MemoryError,
+    TypeError,
+    ValueError,
 )
 
 COPIES = ("upload", "download", "identity")
@@ -79,13 +90,39 @@ def run_operator(graph: Graph, op: Op, values: Values) -> np.ndarray:
             f"Operator type {op.type!r} has no integer rule",
             f"operator {op.name!r}; known: {', '.join(sorted(RULES))}",
         ) from None
-    result = rule(graph, op, values)
+    with refusing(op):
+        result = rule(graph, op, values)
     if result.shape[1:] != tuple(op.tensor.dims[1:]):
         raise UnsupportedError(
             f"Operator {op.name!r} does not give the tensor the model declares",
             f"{op.type} gives {list(result.shape[1:])}, declared {list(op.tensor.dims[1:])}",
         )
     return result
+
+
+@contextlib.contextmanager
+def refusing(op: Op) -> Iterator[None]:
+    """Turns what numpy says of an operator with impossible attributes into an error that names it.
+
+    Raises:
+        UnsupportedError: in place of any error but our own.
+    """
+    try:
+        yield
+    except UnsupportedError as error:
+        if op.name in str(error):
+            raise
+        seen = f"{error.evidence}; " if error.evidence else ""
+        raise UnsupportedError(
+            error.cause, f"{seen}operator {op.name!r}", error.next_step
+        ) from error
+    except _ATTRIBUTE_ERRORS as error:
+        shown = {key: attr.value for key, attr in op.attrs.items() if key != "data"}
+        raise UnsupportedError(
+            f"Operator {op.name!r} (tensor {op.tensor.name!r}) cannot be computed",
+            f"{op.type} with {str(shown)[:300]}: {type(error).__name__}: {error}",
+            "check the model: deepfake-fpga inspect FILE.xmodel",
+        ) from error
 
 
 def is_supported(op_type: str) -> bool:

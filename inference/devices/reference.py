@@ -11,6 +11,7 @@ import numpy as np
 
 from ...compile.weights import constant_arrays
 from ...compile.xir.graph import Graph, Op, Subgraph
+from ...compile.xir.soundness import refuse_unsound
 from ...errors import UnsupportedError
 from .base import Batch, Device
 from .boundary import boundary_tensors
@@ -70,9 +71,15 @@ class ReferenceDevice(WorkerDevice):
 
 
 def computed_ops(graph: Graph, subgraph: Subgraph) -> List[Op]:
-    """The subgraph's operators in graph order, constants left out."""
+    """The subgraph's operators in graph order, constants left out.
+
+    Raises:
+        FormatError: one of them is impossible (see ``refuse_unsound``).
+    """
     inside: Set[str] = set(subgraph.all_ops())
-    return [op for op in graph.ops.values() if op.name in inside and op.type != "const-fix"]
+    found = [op for op in graph.ops.values() if op.name in inside and op.type != "const-fix"]
+    refuse_unsound(graph, found)
+    return found
 
 
 def create(

@@ -20,7 +20,7 @@ from .base import Batch, Device
 from .boundary import boundary_tensors
 from .handmade import GraphBuilder
 from .onnx_graph import MAX_CUT, NotExactError, Piece
-from .operators import is_supported, run_operator
+from .operators import is_supported, refusing, run_operator
 from .reference import ReferenceDevice, computed_ops
 from .worker import WorkerDevice
 
@@ -103,7 +103,8 @@ class SimDevice(WorkerDevice):
         piece = self.piece_type(graph, constants, batch, signed_weights)
         for op in computed_ops(graph, subgraph):
             try:
-                piece.translate(op)
+                with refusing(op):
+                    piece.translate(op)
             except NotExactError as why:
                 if not is_supported(op.type):
                     raise UnsupportedError(
