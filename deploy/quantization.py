@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ..quantize.gate import Census, Finding
 
 EVALUATION = "evaluation.json"
+REPORT = ("report.html", "report.json")
 CALIB_COMMAND = "deepfake-fpga quant --mode calib --data DIR"
 _SEED = 0
 
@@ -64,6 +65,7 @@ class QuantRequest:
         force: calibrate although the gate (``quantize.gate``) finds something; it is recorded.
         release: the vendor's release whose rules and files are followed; ``None`` calibrates by
             the default and tests by the one that was calibrated.
+        report: write the report of a test (``calibration_report``).
     """
 
     build: BuildFolder
@@ -74,6 +76,7 @@ class QuantRequest:
     backend: str = "auto"
     force: bool = False
     release: Optional[str] = None
+    report: bool = True
 
 
 def calibrate(
@@ -115,7 +118,7 @@ def calibrate(
         summary = backend.calibrate(
             checkpoint.model, _example(checkpoint), batches, calibration, done
         )
-        findings += tensor_findings(summary.saturation, summary.peaks)
+        findings += tensor_findings(summary.saturation, summary.peaks, summary.sizes)
         refuse(findings, request.force)
         warnings = [*summary.warnings, *_data_warnings(dataset)]
         warnings += [f"--force overrode the gate: {f.check.value}: {f.evidence}" for f in findings]
@@ -142,7 +145,12 @@ def calibrate(
         write_manifest(calibration, manifest)
         _keep_checkpoint(request.build, checkpoint, manifest, work)
         target = request.build.quant_model
-        for name in (MANIFEST, XMODEL, EVALUATION):  # a stop from here on leaves no false claim
+        for name in (
+            MANIFEST,
+            XMODEL,
+            EVALUATION,
+            *REPORT,
+        ):  # a stop from here on leaves no false claim
             _remove(target / name)
         publish(calibration, target, last=MANIFEST)
     return manifest
@@ -153,8 +161,8 @@ def measure(
 ) -> Tuple[Manifest, Evaluation]:
     """Measures the calibrated model beside the float model and writes the quantized model.
 
-    Leaves ``UYNet_int.xmodel``, ``evaluation.json`` and the renewed ``manifest.json`` in
-    ``quant_model/``.
+    Leaves ``UYNet_int.xmodel``, ``evaluation.json``, ``report.html`` and ``report.json``, and the
+    renewed ``manifest.json`` in ``quant_model/``.
 
     Raises:
         OrderError: nothing was calibrated.
@@ -164,6 +172,7 @@ def measure(
     from ..quantize.backend import XMODEL, select_backend
     from ..quantize.checkpoint import load_checkpoint
     from ..quantize.evaluation import evaluate
+    from .calibration_report import examine, write_report
 
     started = now()
     folder = request.build.quant_model
@@ -194,8 +203,19 @@ def measure(
     with workspace(request.build.path) as work:
         quantized.export_xmodel(work / XMODEL)
         write_json(work / EVALUATION, evaluation.to_json())
-        kept = [r for r in calibration.made if r.path not in (XMODEL, EVALUATION)]
-        made = [*kept, *(FileRecord.of(work / name, name) for name in (XMODEL, EVALUATION))]
+        if request.report:
+            examined = examine(
+                evaluation,
+                quantized.interior(),
+                dataset,
+                checkpoint.preprocessing,
+                calibration.results,
+                progress,
+            )
+            write_report(work, examined, _origin(calibration, path, f"{backend.name}: {reason}"))
+        written = sorted(file.name for file in work.iterdir())
+        kept = [r for r in calibration.made if r.path not in (XMODEL, EVALUATION, *REPORT)]
+        made = [*kept, *(FileRecord.of(work / name, name) for name in written)]
         manifest = replace(
             calibration,
             stage="test",
@@ -214,7 +234,8 @@ def measure(
             versions=versions(),
         )
         write_manifest(work, manifest)
-        _remove(folder / MANIFEST)
+        for name in (MANIFEST, *REPORT):  # a report of an earlier test would not belong
+            _remove(folder / name)
         publish(work, folder, last=MANIFEST)
     return manifest, evaluation
 
@@ -236,6 +257,13 @@ def output_tensors(path: Path) -> Dict[str, str]:
     if len(masks) != 1 or len(classifiers) != 1:
         raise MismatchError(f"{path.name} has not one mask and one classifier output", str(tails))
     return {"mask": masks[0], "classifier": classifiers[0]}
+
+
+def _origin(calibration: Manifest, checkpoint: Path, backend: str) -> List[Tuple[str, str]]:
+    """What a report was made from and by, for people."""
+    rows = [("checkpoint", str(checkpoint)), ("quantizer", backend)]
+    rows += [(record.path, f"SHA-256 {record.sha256}") for record in calibration.made]
+    return rows + [(name, str(version)) for name, version in versions().items()]
 
 
 def _example(checkpoint: Checkpoint) -> Tensor:

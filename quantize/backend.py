@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Iterable, Mapping, Optional, Sequence, Tuple
 
+import numpy as np
+
 from ..board.vendor import find_package
 from ..errors import UnsupportedError, UsageError
 from .releases import DEFAULT
@@ -36,6 +38,7 @@ class CalibrationSummary:
         adjustments: fix points changed to suit the DPU's shifters, in words.
         saturation: tensor name to the share of its values that were clipped; only those over 0.
         peaks: tensor name to the largest magnitude seen, in codes; 0 where all was zero.
+        sizes: tensor name to its values per picture.
     """
 
     images: int
@@ -43,6 +46,7 @@ class CalibrationSummary:
     adjustments: Sequence[str] = ()
     saturation: Mapping[str, float] = field(default_factory=dict)
     peaks: Mapping[str, float] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 class Quantized(abc.ABC):
@@ -151,13 +155,17 @@ class SimBackend(QuantizeBackend):
         on_images: Callable[[int], None],
     ) -> CalibrationSummary:
         """See ``QuantizeBackend.calibrate``."""
-        found = self._quantizer(model, example).calibrate(
+        quantizer = self._quantizer(model, example)
+        found = quantizer.calibrate(
             batches, on_batch=lambda number, images: on_images(images)
         )
         found.save(folder)
         clipped = {name: share for name, share in found.saturation.items() if share > 0}
+        sizes = {
+            name: int(np.prod(node.shape[1:])) for name, node in quantizer.graph.by_name().items()
+        }
         return CalibrationSummary(
-            found.images, found.warnings, found.adjustments, clipped, found.peaks
+            found.images, found.warnings, found.adjustments, clipped, found.peaks, sizes
         )
 
     def load(self, model: nn.Module, example: Tensor, folder: Path) -> Quantized:

@@ -210,8 +210,9 @@ def try_in_float(
                 lambda node: tensors_of(node, floats),
                 lambda node, raw, operands: raw,
             )
+            codes = _codes(model, part)
             for node, sums in zip(kept, noise):
-                found = _run_with(model, floats, part, node)
+                found = _outputs_with(model, floats, codes, node)
                 for output, tensor in found.items():
                     name = model.graph.node_name(output)
                     sums[name] = sums.get(name, 0.0) + _squares(tensor - exact[output])
@@ -310,22 +311,62 @@ def _float_pass(
     run(model.graph, [part], lambda node: tensors_of(node, floats), finish)
 
 
-def _run_with(
-    model: QuantizedModel, floats: Mapping[str, Tensor], part: Tensor, kept: Optional[Node]
-) -> Dict[Node, Tensor]:
-    """The quantized network's outputs with the layer that ends in ``kept`` in float."""
-    exact: Set[Node] = set() if kept is None else set(_layer(model, kept))
-
-    def params(node: Node) -> Params:
-        return tensors_of(node, floats) if node in exact else model.node_parameters(node)
+def _codes(model: QuantizedModel, part: Tensor) -> Dict[Node, Tensor]:
+    """The codes (int8) of every quantized tensor."""
+    codes: Dict[Node, Tensor] = {}
 
     def finish(node: Node, raw: Tensor, operands: Sequence[Tensor]) -> Tensor:
         position = model.node_positions.get(node)
-        if position is None or node is kept:
+        if position is None:
             return raw
-        return quantize(raw, position, Rounding.HALF_UP)
+        result = quantize(raw, position, Rounding.HALF_UP)
+        codes[node] = (result * 2.0**position).to(torch.int8)
+        return result
 
-    return run(model.graph, [part], params, finish)
+    run(model.graph, [part], model.node_parameters, finish)
+    return codes
+
+
+def _outputs_with(
+    model: QuantizedModel,
+    floats: Mapping[str, Tensor],
+    codes: Mapping[Node, Tensor],
+    kept: Optional[Node],
+) -> Dict[Node, Tensor]:
+    """The quantized network's outputs with the layer that ends in ``kept`` in float.
+
+    Only what depends on that layer is computed; all else is taken from ``codes``.
+    """
+    exact: Set[Node] = set() if kept is None else set(_layer(model, kept))
+    outputs = set(model.graph.output_nodes)
+    readers = {node: len(found) for node, found in model.graph.consumers().items()}
+    changed: Dict[Node, Tensor] = {}
+
+    def computed(node: Node) -> Tensor:
+        params: Params = {}
+        if node.params:
+            params = tensors_of(node, floats) if node in exact else model.node_parameters(node)
+        return compute(node, [value(source) for source in node.inputs], params)
+
+    def value(node: Node) -> Tensor:
+        if node in changed:
+            return changed[node]
+        if node in codes:
+            return codes[node].to(torch.float32) * 2.0 ** -model.node_positions[node]
+        return computed(node)
+
+    for node in model.graph.nodes:
+        if node in exact or any(source in changed for source in node.inputs):
+            result = computed(node)
+            position = model.node_positions.get(node)
+            if position is not None and node is not kept:
+                result = quantize(result, position, Rounding.HALF_UP)
+            changed[node] = result
+        for source in dict.fromkeys(node.inputs):
+            readers[source] -= 1
+            if not readers[source] and source not in outputs:
+                changed.pop(source, None)
+    return {node: value(node) for node in outputs}
 
 
 def _layer(model: QuantizedModel, node: Node) -> Iterator[Node]:

@@ -159,15 +159,26 @@ def test_near_duplicates_over_several_blocks() -> None:
 
 def test_tensors() -> None:
     sound = {"a": 0.0015, "b": 0.01}
-    assert tensor_findings(sound, {"a": 64.0, "b": 200.0, "c": 8.0}) == []
+    assert tensor_findings(sound, {"a": 64.0, "b": 200.0, "c": 8.0}, {}) == []
     found = tensor_findings(
-        {"a": 0.011, "b": 0.2, "c": 0.001}, {"a": 127.0, "dead": 0.0, "faint": 7.9}
+        {"a": 0.011, "b": 0.2, "c": 0.001},
+        {"a": 127.0, "dead": 0.0, "faint": 7.9},
+        {"a": 3136, "b": 3136},
     )
     assert checks(found) == [Check.SATURATION, Check.UNFILLED]
     assert found[0].where == {"a": 0.011, "b": 0.2}
     assert found[0].value == 0.2
     assert "b (20.0%)" in found[0].evidence
     assert set(found[1].where) == {"dead", "faint"}
+
+
+def test_a_tensor_of_few_values_may_lose_one_of_a_batch() -> None:
+    sizes = {"map": 100, "logit": 1}
+    assert tensor_findings({"logit": 0.125}, {}, sizes) == []
+    (finding,) = tensor_findings({"logit": 0.126, "map": 0.01}, {}, sizes)
+    assert (finding.where, finding.limit) == ({"logit": 0.126}, 0.125)
+    (finding,) = tensor_findings({"logit": 0.1, "map": 0.1}, {}, sizes)
+    assert finding.where == {"map": 0.1}
 
 
 def test_refusing_names_every_finding_and_what_to_do() -> None:

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 torch = pytest.importorskip("torch")
 
 from deepfake_fpga.compile.xir.xmodel import read_xmodel  # noqa: E402
-from deepfake_fpga.deploy import quantization  # noqa: E402
+from deepfake_fpga.deploy import calibration_report, quantization  # noqa: E402
 from deepfake_fpga.deploy.build_folder import changed_files, read_manifest  # noqa: E402
 from deepfake_fpga.deploy.cli import cli  # noqa: E402
 from deepfake_fpga.errors import (  # noqa: E402
@@ -31,6 +31,13 @@ from deepfake_fpga.quantize.model import UYNet  # noqa: E402
 from .faces import write_dataset, write_image  # noqa: E402
 
 pytestmark = pytest.mark.torch
+
+
+@pytest.fixture(autouse=True)
+def lean_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What reports hold is tested elsewhere."""
+    for name in ("LAYER_IMAGES", "TRIED_IMAGES", "TRIED_LAYERS"):
+        monkeypatch.setattr(calibration_report, name, 1)
 
 
 def quant(*args: Any) -> Result:
@@ -138,6 +145,8 @@ def test_test_measures_and_exports(build: Path, faces: Path) -> None:
     assert set(after) - set(before) == {
         "quant_model/UYNet_int.xmodel",
         "quant_model/evaluation.json",
+        "quant_model/report.html",
+        "quant_model/report.json",
     }
     assert after["quant_model/quant_info.json"] == before["quant_model/quant_info.json"]
     folder = build / "quant_model"

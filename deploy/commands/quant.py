@@ -76,6 +76,7 @@ calibration also takes any folder of pictures.""",
 @click.option(
     "--force", is_flag=True, help="Calibrate although the gate warns; the manifest records it."
 )
+@click.option("--no-report", is_flag=True, help="Test without the report, which takes longer.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest to standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
 def command(
@@ -88,6 +89,7 @@ def command(
     backend: str,
     release: Optional[str],
     force: bool,
+    no_report: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -106,7 +108,9 @@ def command(
     from ..quantization import QuantRequest, calibrate, measure, silent
 
     build = BuildFolder(build_dir)
-    request = QuantRequest(build, data, checkpoint, subset, batch_size, backend, force, release)
+    request = QuantRequest(
+        build, data, checkpoint, subset, batch_size, backend, force, release, not no_report
+    )
     say = _nothing if quiet else _say
     progress = silent if quiet else show_progress
     if mode == "calib":
@@ -143,10 +147,12 @@ def evaluation_text(evaluation: Evaluation, request: QuantRequest) -> str:
             _row("mask IoU", ours.iou, theirs.iou, ""),
             _row("verdict accuracy", ours.accuracy, theirs.accuracy, f"{ours.images} labels"),
             _row("verdict AUC", ours.auc, theirs.auc, ""),
+            _row("verdict EER", ours.eer, theirs.eer, ""),
         ]
     else:
         lines = [f"No Dice or accuracy: {evaluation.why_no_scores}."]
     alike = evaluation.agreement
+    report = "report.html, " if request.report else ""
     lines += [
         f"Agreement on {alike.images} images: {alike.verdict_flips} verdicts differ, "
         f"{100 * alike.mask_pixels:.2f} % of mask pixels are equal,",
@@ -156,7 +162,7 @@ def evaluation_text(evaluation: Evaluation, request: QuantRequest) -> str:
     if alike.flipped:
         lines.append(f"Verdict differs on: {', '.join(alike.flipped)}")
     lines += [
-        f"{request.build.quant_model}: UYNet_int.xmodel, evaluation.json, manifest.json",
+        f"{request.build.quant_model}: UYNet_int.xmodel, evaluation.json, {report}manifest.json",
         f"Next: deepfake-fpga compile{_build_option(request)}",
     ]
     return "\n".join(lines)
