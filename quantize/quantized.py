@@ -76,10 +76,16 @@ class QuantizedModel:
         }
 
     def int8_parameters(self) -> Dict[str, np.ndarray]:
-        """The int8 codes of every parameter, by key, in PyTorch's layout."""
+        """The int8 codes of every parameter, by key, in PyTorch's layout.
+
+        Where a linear layer is used twice, those of its last use, as the vendor's tool keeps them.
+        """
         return {
-            key: np.rint(value * 2.0 ** self.info.params[key]).astype(np.int8)
-            for key, value in self.parameters().items()
+            key: np.rint(value.numpy() * 2.0 ** self.info.params[key]).astype(np.int8)
+            for node, params in self._params.items()
+            for role, key in node.params.items()
+            for value in (params[role],)
+            if value is not None
         }
 
     def node_parameters(self, node: Node) -> Params:

@@ -356,3 +356,59 @@ def test_fix_positions_are_capped(images: Tensor) -> None:
     options = QuantizeOptions(max_fix_position=4)
     found = Quantizer(model, images[:1], options).calibrate([images])
     assert max(*found.info.params.values(), *found.info.outputs.values()) == 4
+
+
+class Twice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc(torch.relu(self.fc(x)))
+        return out
+
+
+def test_linear_layer_used_twice_is_corrected_for_each_use() -> None:
+    torch.manual_seed(2)
+    x = torch.randn(64, 6)
+    quantizer = Quantizer(Twice(), x[:1], QuantizeOptions(release="3.5"))
+    found = quantizer.calibrate(x.split(16))  # type: ignore[no-untyped-call]
+    assert found.info.corrections is not None
+    assert list(found.info.corrections) == ["Twice::nndct_dense_1", "Twice::nndct_dense_3"]
+    quantized = quantizer.quantized(found)
+    last = quantized.node_parameters(quantizer.graph.nodes[-1])["bias"]
+    assert last is not None
+    position = found.info.params["Twice::fc.bias"]
+    codes = quantized.int8_parameters()["Twice::fc.bias"]
+    assert np.array_equal(codes, np.rint(last.numpy() * 2.0**position))
+
+
+def test_entry_that_is_never_filled_is_written_and_read(tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(4), nn.Conv2d(4, 2, 1)).eval()
+    x = torch.randn(8, 3, 6, 6)
+    quantizer = Quantizer(model, x[:1], QuantizeOptions(release="3.5"))
+    quantizer.calibrate([x]).save(tmp_path)
+    text = (tmp_path / QUANT_INFO).read_text()
+    assert '"Sequential::nndct_adaptive_avg_pool2d_2":[[8,null]]' in text
+    quantized = quantizer.quantized(tmp_path)
+    assert len(quantized.positions) == 3
+    # The pool's result is on no grid of 8 bits, the last convolution reads it as it is.
+    assert quantized(x).shape == (8, 2, 4, 4)
+
+
+class Named(nn.Module):
+    def forward(self, batch: Dict[str, Tensor]) -> Dict[str, Tensor]:
+        return {"sum": batch["a"] + batch["b"]}
+
+
+def test_arguments_and_results_by_name() -> None:
+    a, b = torch.rand(8, 3), torch.rand(8, 3)
+    quantizer = Quantizer(Named(), {"a": a[:1], "b": b[:1]}, QuantizeOptions(release="3.5"))
+    found = quantizer.calibrate([{"a": a, "b": b}])
+    assert list(found.info.outputs) == [
+        "Named::nndct_input_0", "Named::nndct_input_1", "Named::nndct_elemwise_add_2",
+    ]  # fmt: skip
+    result = quantizer.quantized(found)({"a": a, "b": b})
+    assert list(result) == ["sum"]
+    torch.testing.assert_close(result["sum"], a + b, atol=0.05, rtol=0)
