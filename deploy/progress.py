@@ -7,8 +7,8 @@ import sys
 from typing import Callable
 
 
-def show_progress(title: str, total: int) -> Callable[[int], None]:
-    """Opens a bar for ``total`` things and returns what to tell how many more are done.
+def show_progress(title: str, total: int, unit: str = "image") -> Callable[[int], None]:
+    """Opens a bar for ``total`` of ``unit`` and returns what to tell how many more are done.
 
     The bar closes by itself at the total. Nothing is drawn where standard error is no terminal.
     """
@@ -19,7 +19,7 @@ def show_progress(title: str, total: int) -> Callable[[int], None]:
     # A terminal in a container may say it has no size; tqdm would then draw nothing.
     size = shutil.get_terminal_size((80, 24))
     bar = tqdm(
-        total=total, desc=title, unit="image", ncols=min(size.columns, 100), nrows=size.lines
+        total=total, desc=title, unit=unit, ncols=min(size.columns, 100), nrows=size.lines
     )
 
     def advance(done: int) -> None:

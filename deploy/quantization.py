@@ -27,6 +27,7 @@ from .build_folder import (
     write_manifest,
 )
 from .defaults import DEMO_CHECKPOINT
+from .finetuning import LateProgress, LayerProgress, check_asked, state_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,11 +43,11 @@ CALIB_COMMAND = "deepfake-fpga quant --mode calib --data DIR"
 _SEED = 0
 
 Say = Callable[[str], None]
-Progress = Callable[[str, int], Callable[[int], None]]
-"""``(title, total)`` to a function that is told how many more are done."""
+Progress = Callable[..., Callable[[int], None]]
+"""``(title, total)`` and, if not images, their name, to a function told how many more are done."""
 
 
-def silent(title: str, total: int) -> Callable[[int], None]:
+def silent(title: str, total: int, unit: str = "image") -> Callable[[int], None]:
     """A ``Progress`` that shows nothing."""
     return lambda done: None
 
@@ -66,6 +67,8 @@ class QuantRequest:
         release: the vendor's release whose rules and files are followed; ``None`` calibrates by
             the default and tests by the one that was calibrated.
         report: write the report of a test (``calibration_report``).
+        fast_finetune: tune the parameters before calibrating; test the tuned ones.
+        finetune_images: tune on so many of the pictures; ``None`` uses all.
     """
 
     build: BuildFolder
@@ -77,6 +80,8 @@ class QuantRequest:
     force: bool = False
     release: Optional[str] = None
     report: bool = True
+    fast_finetune: bool = False
+    finetune_images: Optional[int] = None
 
 
 def calibrate(
@@ -93,7 +98,7 @@ def calibrate(
         ToolkitError: see ``load_checkpoint``, ``read_dataset`` and ``QuantizeBackend``. Then
             the build folder is unchanged.
     """
-    from ..quantize.backend import CALIBRATION_FILES, XMODEL, select_backend
+    from ..quantize.backend import CALIBRATION_FILES, PARAM, XMODEL, Finetune, select_backend
     from ..quantize.checkpoint import load_checkpoint
     from ..quantize.gate import refuse, tensor_findings
     from ..quantize.releases import DEFAULT
@@ -114,15 +119,23 @@ def calibrate(
         calibration = work / "quant_model"
         calibration.mkdir()
         batches = _batches(dataset, request, checkpoint)
-        done = progress("calibrate", len(dataset))
+        done = LateProgress(progress, "calibrate", len(dataset))
+        finetune = None
+        if request.fast_finetune:
+            finetune = Finetune(
+                _batches(_tuning_data(dataset, request, say), request, checkpoint),
+                state_path(request.build),
+                LayerProgress(progress, say),
+            )
         summary = backend.calibrate(
-            checkpoint.model, _example(checkpoint), batches, calibration, done
+            checkpoint.model, _example(checkpoint), batches, calibration, done, finetune
         )
         findings += tensor_findings(summary.saturation, summary.peaks, summary.sizes)
         refuse(findings, request.force)
         warnings = [*summary.warnings, *_data_warnings(dataset)]
         warnings += [f"--force overrode the gate: {f.check.value}: {f.evidence}" for f in findings]
-        made = [FileRecord.of(calibration / name, name) for name in CALIBRATION_FILES]
+        files = CALIBRATION_FILES + ((PARAM,) if request.fast_finetune else ())
+        made = [FileRecord.of(calibration / name, name) for name in files]
         manifest = Manifest(
             stage="calib",
             backend=backend.name,
@@ -149,10 +162,13 @@ def calibrate(
             MANIFEST,
             XMODEL,
             EVALUATION,
+            PARAM,
             *REPORT,
         ):  # a stop from here on leaves no false claim
             _remove(target / name)
         publish(calibration, target, last=MANIFEST)
+        if request.fast_finetune:
+            _remove(state_path(request.build))
     return manifest
 
 
@@ -165,8 +181,9 @@ def measure(
     renewed ``manifest.json`` in ``quant_model/``.
 
     Raises:
-        OrderError: nothing was calibrated.
-        MismatchError: the calibration, or the checkpoint, is not the one that was calibrated.
+        OrderError: nothing was calibrated, or without the fast finetune that is asked for.
+        MismatchError: the calibration, or the checkpoint, is not the one that was calibrated; or
+            the calibration was made with a fast finetune that is not asked for.
         ToolkitError: see ``read_dataset`` and ``evaluate``. Then the build folder is unchanged.
     """
     from ..quantize.backend import XMODEL, select_backend
@@ -177,6 +194,7 @@ def measure(
     started = now()
     folder = request.build.quant_model
     calibration = _calibration(request)
+    check_asked(folder, request.fast_finetune)
     release = _release(request, calibration)
     backend, reason = select_backend(request.backend, release)
     say(f"backend {backend.name}: {reason}; rules and files of release {release}")
@@ -307,6 +325,14 @@ def _batches(dataset: Dataset, request: QuantRequest, checkpoint: Checkpoint) ->
         yield torch.from_numpy(batch.floats)
 
 
+def _tuning_data(dataset: Dataset, request: QuantRequest, say: Say) -> Dataset:
+    """The pictures of a fast finetune: all, or as many as are asked for."""
+    count = request.finetune_images
+    chosen = dataset if count is None else dataset.subset(count, _SEED)
+    say(f"fast finetune on {len(chosen)} images; it takes long and can be stopped and gone on with")
+    return chosen
+
+
 def _float_checkpoint(request: QuantRequest) -> Tuple[Path, str]:
     if request.checkpoint is not None:
         return request.checkpoint, "asked for"
@@ -393,9 +419,10 @@ def _foreign_calibration(folder: Path, checkpoint: Checkpoint, release: str) -> 
 
 
 def _check_calibration(folder: Path, calibration: Manifest) -> None:
-    from ..quantize.backend import CALIBRATION_FILES
+    from ..quantize.backend import CALIBRATION_FILES, PARAM
 
-    changed = [name for name in changed_files(folder, calibration) if name in CALIBRATION_FILES]
+    files = (*CALIBRATION_FILES, PARAM)
+    changed = [name for name in changed_files(folder, calibration) if name in files]
     missing = [name for name in CALIBRATION_FILES if not (folder / name).is_file()]
     if missing:
         raise OrderError(
@@ -448,6 +475,7 @@ def _options(request: QuantRequest) -> Dict[str, object]:
         "subset": request.subset,
         "batch_size": request.batch_size,
         "backend": request.backend,
+        "fast_finetune": request.fast_finetune,
         "force": request.force,
         "release": request.release,
     }

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 BACKENDS = ("auto", "vitis", "sim")
 CALIBRATION_FILES = ("quant_info.json", "bias_corr.pth")
+PARAM = "param.pth"
+"""What a fast finetune leaves beside ``CALIBRATION_FILES``."""
+
 XMODEL = "UYNet_int.xmodel"
 
 
@@ -47,6 +50,21 @@ class CalibrationSummary:
     saturation: Mapping[str, float] = field(default_factory=dict)
     peaks: Mapping[str, float] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finetune:
+    """A fast finetune before the calibration.
+
+    Attributes:
+        batches: float pictures ``[N, 3, H, W]``.
+        state: file that keeps finished layers of a run that is stopped.
+        on_layer: called with the number of layers done and of all.
+    """
+
+    batches: Iterable[Tensor]
+    state: Path
+    on_layer: Callable[[int, int], None]
 
 
 class Quantized(abc.ABC):
@@ -82,6 +100,7 @@ class QuantizeBackend(abc.ABC):
         batches: Iterable[Tensor],
         folder: Path,
         on_images: Callable[[int], None],
+        finetune: Optional[Finetune] = None,
     ) -> CalibrationSummary:
         """Calibrates and leaves ``CALIBRATION_FILES`` in ``folder``.
 
@@ -91,6 +110,7 @@ class QuantizeBackend(abc.ABC):
             batches: float pictures ``[N, 3, H, W]``.
             folder: exists and is empty.
             on_images: called with the number of pictures of each batch done.
+            finetune: tune the parameters first; leaves ``PARAM`` too.
 
         Raises:
             DataError: a batch has values that are not numbers.
@@ -153,11 +173,15 @@ class SimBackend(QuantizeBackend):
         batches: Iterable[Tensor],
         folder: Path,
         on_images: Callable[[int], None],
+        finetune: Optional[Finetune] = None,
     ) -> CalibrationSummary:
         """See ``QuantizeBackend.calibrate``."""
         quantizer = self._quantizer(model, example)
+        tuned = None
+        if finetune is not None:
+            tuned = quantizer.finetune(finetune.batches, finetune.on_layer, finetune.state)
         found = quantizer.calibrate(
-            batches, on_batch=lambda number, images: on_images(images)
+            batches, on_batch=lambda number, images: on_images(images), tuned=tuned
         )
         found.save(folder)
         clipped = {name: share for name, share in found.saturation.items() if share > 0}

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import UnsupportedError
+from ..errors import DataError, UnsupportedError
 from . import graph as g
 from .calibration import Run, calibrate
 from .execution import Params, compute, float_tensors, tensors_of
@@ -239,6 +239,32 @@ def bytes_per_image(graph: QuantizerGraph) -> int:
         for other in [other for other in alive if twin.last[other] <= place]:
             del alive[other]
     return most
+
+
+def refuse_memory(graph: QuantizerGraph, images: int) -> None:
+    """Refuses more images than fit into four fifths of the memory that is free.
+
+    Raises:
+        DataError: says how many would fit.
+    """
+    free = _free_memory()
+    each = bytes_per_image(graph)
+    if free is not None and images * each > 0.8 * free:
+        raise DataError(
+            f"Fast finetune of {images} images needs {images * each / 2**30:.1f} GiB of memory",
+            f"{free / 2**30:.1f} GiB are free, of which it may take four fifths",
+            f"tune on fewer: --finetune-images {max(int(0.8 * free / each), 1)}",
+        )
+
+
+def _free_memory() -> Optional[int]:
+    """Bytes; ``None`` where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            table = dict(line.split(":", 1) for line in file)
+        return int(table["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
 
 
 def _product(shape: Sequence[int]) -> int:

@@ -33,7 +33,7 @@ from . import results, tuned_parameters
 from .adjustment import adjust
 from .calibration import OnBatch, Run, calibrate
 from .equalization import EqualizedPair, equalize
-from .finetune import Finetuned, OnLayer, finetune, with_params
+from .finetune import Finetuned, OnLayer, finetune, refuse_memory, with_params
 from .finetune_journal import Journal, digest
 from .folding import fold_batch_norms
 from .graph import QuantizerGraph, remove_dropout
@@ -187,7 +187,7 @@ class Quantizer:
                 parameters that finds it goes on from there; remove it after saving the result.
 
         Raises:
-            DataError: no images, or an input that cannot be used.
+            DataError: no images, more than memory allows, or an input that cannot be used.
             UnsupportedError: a layer is used twice, or the release tunes in another way.
             FormatError: ``state`` is damaged.
         """
@@ -200,6 +200,7 @@ class Quantizer:
         held = list(self._checked(batches))
         if not held:
             raise DataError("Fast finetune needs images", "none were given")
+        refuse_memory(self.graph, sum(int(batch[0].shape[0]) for batch in held))
         journal = None
         if state is not None:
             rules = f"{self._fingerprint} {self.options}"

@@ -432,6 +432,17 @@ def test_memory_for_an_image(chain: Quantizer) -> None:
     assert bytes_per_image(chain.graph) == 4 * (2 * (6 * 64 + 6 * 64) + 6 * 64)
 
 
+def test_more_images_than_memory_are_refused(
+    chain: Quantizer, batches: List[Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each = bytes_per_image(chain.graph)
+    monkeypatch.setattr(finetune_module, "_free_memory", lambda: 10 * each)
+    with pytest.raises(DataError, match="of 12 images") as caught:
+        chain.finetune(batches[:3])
+    assert caught.value.next_step.endswith("--finetune-images 8")
+    chain.finetune(batches[:2])
+
+
 def test_data_and_model_are_left_alone(chain: Quantizer, batches: List[Tensor]) -> None:
     before, params = copy.deepcopy(batches), copy.deepcopy(chain.graph.params)
     tuned = chain.finetune(batches[:4])

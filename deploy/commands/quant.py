@@ -77,6 +77,17 @@ calibration also takes any folder of pictures.""",
     "--force", is_flag=True, help="Calibrate although the gate warns; the manifest records it."
 )
 @click.option("--no-report", is_flag=True, help="Test without the report, which takes longer.")
+@click.option(
+    "--fast-finetune",
+    is_flag=True,
+    help="calib: first tune the parameters layer by layer, which takes long; a run that was "
+    "stopped goes on. test: use what was tuned.",
+)
+@click.option(
+    "--finetune-images",
+    type=click.IntRange(min=1),
+    help="Tune on so many of the pictures. Default: all.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest to standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
 def command(
@@ -89,6 +100,8 @@ def command(
     backend: str,
     release: Optional[str],
     force: bool,
+    fast_finetune: bool,
+    finetune_images: Optional[int],
     no_report: bool,
     as_json: bool,
     quiet: bool,
@@ -103,14 +116,20 @@ def command(
             "no --data was given",
             f"deepfake-fpga quant --mode {mode} --data DIR",
         )
+    if finetune_images is not None and not (fast_finetune and mode == "calib"):
+        raise UsageError(
+            "--finetune-images is for quant --mode calib --fast-finetune",
+            f"--mode {mode}" + ("" if fast_finetune else " without --fast-finetune"),
+        )
     from ..build_folder import BuildFolder
     from ..progress import show_progress
     from ..quantization import QuantRequest, calibrate, measure, silent
 
     build = BuildFolder(build_dir)
     request = QuantRequest(
-        build, data, checkpoint, subset, batch_size, backend, force, release, not no_report
-    )
+        build, data, checkpoint, subset, batch_size, backend, force, release, not no_report,
+        fast_finetune, finetune_images,
+    )  # fmt: skip
     say = _nothing if quiet else _say
     progress = silent if quiet else show_progress
     if mode == "calib":
@@ -176,7 +195,10 @@ def _row(title: str, ours: float, theirs: float, over: str) -> str:
 
 
 def _command(mode: str, request: QuantRequest) -> str:
-    return f"deepfake-fpga quant --mode {mode} --data {request.data}{_build_option(request)}"
+    finetune = " --fast-finetune" if request.fast_finetune else ""
+    return (
+        f"deepfake-fpga quant --mode {mode} --data {request.data}{finetune}{_build_option(request)}"
+    )
 
 
 def _build_option(request: QuantRequest) -> str:
