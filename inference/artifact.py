@@ -149,7 +149,7 @@ def read_manifest(path: Path) -> Optional[Dict[str, Any]]:
         return None
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError("The manifest is no JSON", f"{path}: {error}") from None
     if not isinstance(record, dict):
         raise FormatError("The manifest is no JSON object", str(path))

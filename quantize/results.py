@@ -12,13 +12,17 @@ import collections
 import contextlib
 import io
 import json
+import math
 import pickle
 import re
+import struct
 import zipfile
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, TypeVar
 
+from ..compile.xir.soundness import FIX_POINTS
 from ..errors import FormatError, MismatchError, OrderError
 from ..files import replacing, write_text
 from .graph import WEIGHTED, Node, QuantizerGraph
@@ -115,13 +119,13 @@ def load(folder: Path) -> QuantInfo:
         )
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        params = {str(key): _filled(_position(value)) for key, value in raw["param"].items()}
-        outputs = {str(key): _position(value) for key, value in raw["output"].items()}
+        params = {key: _filled(key, _position(key, pair)) for key, pair in raw["param"].items()}
+        outputs = {key: _position(key, pair) for key, pair in raw["output"].items()}
         release = _release(raw)
         # The oldest files do not say; there the other files' presence does.
         tuned = not release.flags and (folder / "param.pth").is_file()
         corrected = bool(raw.get("bias_corrected", (folder / BIAS_CORR).is_file()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FormatError(
             f"{path} is not a calibration result", f"{type(error).__name__}: {error}", _CALIBRATE
         ) from error
@@ -275,21 +279,44 @@ def _section(positions: Mapping[str, Optional[int]], nested: bool) -> str:
     return "  {\n" + ",\n".join(lines) + "\n  }"
 
 
-def _position(value: Any) -> Optional[int]:
-    # Releases before 3.0 write a flat pair.
-    pair = value[0] if isinstance(value[0], list) else value
-    bits, position = pair
+def _position(key: str, value: Any) -> Optional[int]:
+    """The fix position in the entry of tensor ``key``."""
+    try:
+        # Releases before 3.0 write a flat pair.
+        bits, position = value[0] if isinstance(value[0], list) else value
+    except (TypeError, ValueError, IndexError, KeyError):
+        raise ValueError(f"{key!r} has {value!r} where [bits, fix position] belongs") from None
     if bits != BITS:
-        raise ValueError(f"{bits} bits, only {BITS} are known")
-    if position is not None and (isinstance(position, bool) or not isinstance(position, int)):
-        raise ValueError(f"fix position {position!r}")
-    return position
-
-
-def _filled(position: Optional[int]) -> int:
+        raise ValueError(f"{key!r} has {bits} bits, only {BITS} are known")
     if position is None:
-        raise ValueError("fix position null (the calibration met values not finite)")
+        return None
+    low, high = FIX_POINTS
+    if isinstance(position, bool) or not isinstance(position, int) or not low <= position <= high:
+        raise ValueError(f"{key!r} has fix position {position!r}, possible are {low} to {high}")
     return position
+
+
+def _filled(key: str, position: Optional[int]) -> int:
+    if position is None:
+        raise ValueError(f"{key!r} has fix position null (the calibration met values not finite)")
+    return position
+
+
+_MOST_BYTES = 64 << 20
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    OSError,
+    RuntimeError,
+    pickle.UnpicklingError,
+    IndexError,
+    KeyError,
+    EOFError,
+    OverflowError,
+    MemoryError,
+)
+"""What a damaged archive or pickle raises."""
 
 
 class _Plain(pickle.Unpickler):
@@ -312,9 +339,15 @@ def _load_corrections(path: Path) -> Dict[str, Optional[List[float]]]:
     try:
         with zipfile.ZipFile(str(path)) as archive:
             names = [n for n in archive.namelist() if n.split("/")[-1] == "data.pkl"]
-            raw = _Plain(io.BytesIO(archive.read(names[0]))).load()
-        return {str(k): None if v is None else [float(x) for x in v] for k, v in raw.items()}
-    except (zipfile.BadZipFile, pickle.UnpicklingError, IndexError, EOFError) as error:
+            with archive.open(names[0]) as file:
+                # A directory may claim any size; what is read is bounded.
+                raw = _Plain(io.BytesIO(file.read(_MOST_BYTES))).load()
+        found = {str(k): None if v is None else [float(x) for x in v] for k, v in raw.items()}
+        for name, values in found.items():
+            if not all(map(math.isfinite, values or ())):
+                raise ValueError(f"{name!r} holds a value that is not finite")
+        return found
+    except _UNREADABLE as error:
         raise FormatError(f"{path} is not a bias correction", str(error), _CALIBRATE) from error
     except (AttributeError, TypeError, ValueError) as error:
         raise FormatError(
