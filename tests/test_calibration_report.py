@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from deepfake_fpga.deploy import calibration_page, calibration_report
-from deepfake_fpga.deploy.calibration_page import (
+from deepfake_fpga.deploy import calibration_report
+from deepfake_fpga.deploy.calibration_drawings import (
     histogram_svg,
     reliability_svg,
     rows_svg,
     scatter_svg,
-    write_calibration_page,
 )
+from deepfake_fpga.deploy.calibration_page import write_calibration_page
 from deepfake_fpga.deploy.calibration_report import advice, examine, number, write_report
+from deepfake_fpga.deploy.timeline import RED
 
 from .faces import write_dataset
 
@@ -310,8 +311,8 @@ def test_histograms_are_logarithmic_and_show_clipping() -> None:
     counts[128], counts[255] = 999999, 999
     heights = [float(h) for h in re.findall(r"v-([\d.]+)h1", histogram_svg(counts, clipped=True))]
     assert heights == [25.0, pytest.approx(12.5, abs=0.1)]  # 10^6 and 10^3
-    assert calibration_page.RED in histogram_svg(counts, clipped=True)
-    assert calibration_page.RED not in histogram_svg(counts, clipped=False)
+    assert RED in histogram_svg(counts, clipped=True)
+    assert RED not in histogram_svg(counts, clipped=False)
     parsed(histogram_svg([0] * 256, clipped=False))
 
 
