@@ -20,8 +20,8 @@ from .export import to_xir
 from .fixpoint import Rounding, quantize, quantize_
 from .graph import INPUT, Node, QuantizerGraph, substitute
 from .groups import Entries
+from .recording import tensors_in
 from .results import QuantInfo, output_positions
-from .trace import tensors_in
 
 
 class QuantizedModel:

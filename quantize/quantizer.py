@@ -39,9 +39,10 @@ from .folding import fold_batch_norms
 from .graph import QuantizerGraph, remove_dropout
 from .groups import entries
 from .quantized import QuantizedModel, check_batch
+from .recording import tensors_in
 from .releases import DEFAULT, Release, release
 from .results import QuantInfo
-from .trace import tensors_in, trace
+from .trace import trace
 
 FEWEST_IMAGES = 8
 """Below this a calibration is refused."""
