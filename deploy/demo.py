@@ -21,7 +21,8 @@ from .quantization import Progress, QuantRequest, silent
 MANIPULATED = ((1.0, 3.0), (4.0, 6.5))
 """Seconds of the demo clip in which the face is manipulated."""
 CLIP_SECONDS = 7.0
-CALIBRATION_VIDEOS, TEST_VIDEOS, CROPS_PER_VIDEO = 26, 12, 4
+FACES = (("calibration", 26, 4, "train"), ("test", 24, 2, "test"))
+"""Folder, videos, crops of each, and the split whose identities they show."""
 NOTE = (
     "This is a demonstration on generated faces with a model trained on such faces. It shows that "
     "the chain works and what its numbers are; it says nothing about any real video."
@@ -87,12 +88,12 @@ def run_demo(
     step = _Steps(demo, say)
 
     with step("draw faces") as done:
-        done(_draw(data, progress))
+        done(draw_faces(data, progress))
     with step("quant --mode calib") as done:
         request = QuantRequest(build, data / "calibration", checkpoint=DEMO_CHECKPOINT)
         done(_calibrate(request, say, progress))
     with step("quant --mode test") as done:
-        request = QuantRequest(build, data / "test")
+        request = QuantRequest(build, data / "test", report=False)
         done(_test(request, say, progress))
     with step("compile") as done:
         done(_compile(build, say))
@@ -135,15 +136,15 @@ class _Steps:
             self._say(f"      {self._result} ({seconds:.1f} s)")
 
 
-def _draw(data: Path, progress: Progress) -> str:
+def draw_faces(data: Path, progress: Progress) -> str:
+    """Draws the demo's pictures into ``calibration`` and ``test`` of ``data``; says how many."""
     from ..quantize.synthetic import make_dataset
 
-    sets = (("calibration", CALIBRATION_VIDEOS, "train"), ("test", TEST_VIDEOS, "test"))
-    bar = progress("draw", sum(count for _, count, _ in sets) * CROPS_PER_VIDEO)
-    for name, count, split in sets:
-        make_dataset(data / name, count, CROPS_PER_VIDEO, seed=7, split=split, progress=bar)
-    crops = [count * CROPS_PER_VIDEO for _, count, _ in sets]
-    return f"{crops[0]} crops to calibrate, {crops[1]} of other identities to test"
+    bar = progress("draw", sum(videos * crops for _, videos, crops, _ in FACES))
+    for name, videos, crops, split in FACES:
+        make_dataset(data / name, videos, crops, seed=7, split=split, progress=bar)
+    counts = [videos * crops for _, videos, crops, _ in FACES]
+    return f"{counts[0]} crops to calibrate, {counts[1]} of other identities to test"
 
 
 def _calibrate(request: QuantRequest, say: Callable[[str], None], progress: Progress) -> str:
@@ -171,7 +172,7 @@ def _clip(path: Path, progress: Progress) -> Tuple[Path, List[bool]]:
     from ..quantize.synthetic import make_clip
 
     bar = progress("film", round(CLIP_SECONDS * 25))
-    clip = make_clip(path, seed=3, seconds=CLIP_SECONDS, manipulated=MANIPULATED, progress=bar)
+    clip = make_clip(path, seed=7, seconds=CLIP_SECONDS, manipulated=MANIPULATED, progress=bar)
     return clip.path, [bool(v) for v in clip.fake]
 
 
