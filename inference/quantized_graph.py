@@ -135,9 +135,12 @@ class QuantizedGraph:
             return _codes(self._real(op.inputs["input"][0], values), position_of(op))
         if op.type in _CONVOLUTIONS:
             return self._convolution(op, values)
-        inputs = [self._real(name, values) for name in op.inputs.get("input", ())]
+        # The second argument of a reshape only restates its size, and may not be computed.
+        own = set(op.inputs) <= {"input", "shape"}
+        names = op.inputs.get("input", ()) if own else op.input_names
+        inputs = [self._real(name, values) for name in names]
         if op.type == "matmul":
-            return self._matmul(op, inputs, values)
+            return self._matmul(op, inputs[:2], values)
         rule = RULES.get(op.type)
         return FLOAT_RULES[op.type](op, inputs) if rule is None else rule(op, inputs)
 
