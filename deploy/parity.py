@@ -121,7 +121,8 @@ def _compare(
         raise DataError(
             "No picture could be read", "; ".join(notes) or stimulus, "check --images or --data"
         )
-    return comparison.result(f"{done} pictures: {stimulus}", done, notes)
+    count = f"{done} picture{'' if done == 1 else 's'}"
+    return comparison.result(f"{count}: {stimulus}", done, notes)
 
 
 def _on_recording(
