@@ -7,8 +7,9 @@ fixed-point grids the result is exact.
 
 from __future__ import annotations
 
+import itertools
 import math
-from typing import Callable, Dict, List, Tuple
+from typing import Callable, Dict, List, Sequence, Tuple
 
 import numpy as np
 
@@ -150,6 +151,33 @@ def _mean(op: Op, x: List[np.ndarray]) -> np.ndarray:
     return np.asarray(x[0].mean(axis=axes, dtype=np.float64, keepdims=keep), np.float32)
 
 
+def _float_mean(op: Op, x: List[np.ndarray]) -> np.ndarray:
+    """A mean the quantizer did not know: the file says its result's shape, not its axes."""
+    given, made = x[0].shape[1:], tuple(op.tensor.dims[1:])
+    axes = range(1, x[0].ndim)
+    kept = len(given) == len(made)
+    found = [
+        chosen
+        for count in range(1, x[0].ndim)
+        for chosen in itertools.combinations(axes, count)
+        if made == _without(given, chosen, kept)
+    ]
+    # Over an axis of one value a mean changes nothing, so the fewest axes will do.
+    least = [chosen for chosen in found if not kept or all(given[a - 1] > 1 for a in chosen)]
+    if len(least) != 1:
+        raise UnsupportedError(
+            f"The axes of the mean {op.name!r} cannot be told from its shapes",
+            f"{list(given)} to {list(made)} per image",
+            "average with nn.AdaptiveAvgPool2d(1), or quantize with --release 3.0",
+        )
+    return np.asarray(x[0].mean(axis=least[0], dtype=np.float64, keepdims=kept), np.float32)
+
+
+def _without(shape: Sequence[int], axes: Sequence[int], kept: bool) -> Tuple[int, ...]:
+    sizes = [1 if axis in axes else size for axis, size in enumerate(shape, 1)]
+    return tuple(s for axis, s in enumerate(sizes, 1) if kept or axis not in axes)
+
+
 def _pad(op: Op, x: List[np.ndarray]) -> np.ndarray:
     given = [int(v) for v in op.get("paddings")]
     widths = list(zip(given[::2], given[1::2]))
@@ -233,6 +261,7 @@ FLOAT_RULES: Dict[str, Rule] = {
     "exp": _unary(np.exp),
     "gelu": _gelu,
     "mish": _mish,
+    "aten::mean": _float_mean,
     "aten::abs": _unary(np.abs),
     "aten::neg": _unary(np.negative),
     "aten::reciprocal": _unary(np.reciprocal),

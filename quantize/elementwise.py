@@ -50,7 +50,11 @@ def mean(call: Call) -> Node:
     """The mean over axes; recent torch traces it in a form the vendor leaves in float."""
     dims, keep = call.arg(1, "dim"), bool(call.arg(2, "keepdim", False))
     if call.graph.release.recent_torch or dims is None:
-        return call.custom()
+        node = call.custom()
+        call.graph.notes.append(
+            "A mean over all pixels stays on the DPU as nn.AdaptiveAvgPool2d(1)"
+        )
+        return node
     source = call.operand(0, "input")
     rank = len(source.shape)
     axes = sorted(d % rank for d in (dims if isinstance(dims, (tuple, list)) else [dims]))

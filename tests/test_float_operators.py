@@ -13,6 +13,7 @@ import torch.nn.functional as F  # noqa: E402
 
 from deepfake_fpga.compile.xir.attributes import boolean, int32, int32s, string  # noqa: E402
 from deepfake_fpga.compile.xir.graph import Op, float32_tensor  # noqa: E402
+from deepfake_fpga.errors import UnsupportedError  # noqa: E402
 from deepfake_fpga.inference.float_operators import FLOAT_RULES  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -136,3 +137,19 @@ def test_element_by_element() -> None:
         np.testing.assert_allclose(found, function(a).numpy(), rtol=1e-5, atol=1e-6)
     found = run("prelu", (2, 3), {}, input=[a.numpy()], weight=[b.numpy()])
     np.testing.assert_allclose(found, F.prelu(a, b).numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dims", "keep"),
+    [((2, 3, 4, 5), (2, 3), False), ((2, 3, 4, 5), (2, 3), True), ((2, 3, 4, 4), (1,), True)],
+)
+def test_mean_whose_axes_only_the_shapes_tell(shape: Any, dims: Any, keep: bool) -> None:
+    x = noise(*shape)
+    expected = x.mean(dims, keepdim=keep).numpy()
+    found = run("aten::mean", (1, *expected.shape[1:]), {}, input=[x.numpy()])
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_mean_whose_axes_nothing_tells() -> None:
+    with pytest.raises(UnsupportedError, match="cannot be told"):
+        run("aten::mean", (1, 4), {}, input=[noise(2, 4, 4, 4).numpy()])

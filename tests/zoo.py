@@ -243,8 +243,8 @@ class Averaged(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(3, 6, 3, padding=1)
-        self.fc = nn.Linear(6, 2)
+        self.conv = nn.Conv2d(3, 5, 3, padding=1)
+        self.fc = nn.Linear(5, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.fc(F.relu(self.conv(x)).mean([2, 3]))
