@@ -14,10 +14,12 @@ from deepfake_fpga.compile.targets import target_by_name
 from deepfake_fpga.compile.weights import constant_arrays
 from deepfake_fpga.compile.xir.attributes import blob, int32, map_bytes, map_string
 from deepfake_fpga.compile.xir.graph import Graph, Subgraph
-from deepfake_fpga.compile.xir.xmodel import read_xmodel
+from deepfake_fpga.compile.xir.xmodel import read_xmodel, write_xmodel
 from deepfake_fpga.errors import MismatchError, UnsupportedError
+from deepfake_fpga.inference.artifact import load_artifact
 from deepfake_fpga.inference.devices import open_device
 from deepfake_fpga.inference.quantized_graph import QuantizedGraph, Values
+from deepfake_fpga.inference.session import Session
 
 COMPILED = (
     "vck5000_8pe_pointpillars_v2.5",
@@ -164,6 +166,22 @@ def test_an_unproven_layout_is_refused_and_taken_by_name(shared: Path) -> None:
             outputs.append(opened.wait(opened.submit({opened.inputs[0].name: images})))
     for name, codes in outputs[0].items():
         assert np.array_equal(codes, outputs[1][name])
+
+
+def test_a_session_takes_the_weights_from_the_quantized_file(shared: Path, tmp_path: Path) -> None:
+    graph, _ = vendors(shared, "uynet_w8")
+    path = tmp_path / "YNET.xmodel"
+    write_xmodel(graph, path)
+    with pytest.raises(UnsupportedError, match="not established"):
+        Session(load_artifact(path), "sim", threads=1)
+    golden = shared / "golden" / "uynet_w8"
+    weights = golden / "quantize_result" / "UYNet_int.xmodel"
+    images = np.load(golden / "test_u8.npz")["images"][:2]
+    with Session(load_artifact(path, weights), "sim", threads=1) as session:
+        prediction = session.run(images)
+    recorded = np.load(golden / "quant_outputs.npz")
+    assert np.array_equal(prediction.mask, np.argmax(recorded["logits"][:2], axis=1))
+    assert np.abs(prediction.real - recorded["cls"][:2, 0]).max() <= 1e-6
 
 
 def test_tensorflow_sample_is_refused_where_its_layout_is_unknown(shared: Path) -> None:
