@@ -123,6 +123,8 @@ class Plan:
         learning_rate: of Adam, at its highest; a cosine brings it to 0.
         warmup: steps over which it rises from 0.
         mask_share: share of the mask's loss; the label's has the rest.
+        tail_limit: activations above this are penalised by the mean of their squared excess, so
+            that eight bits hold what the classifier's maximum looks at; 0 for no penalty.
         augment: mirror, move, zoom and recolour the pictures.
         bfloat16: compute in bfloat16 where torch deems it safe (weights stay float32).
         seed: of the weights, the order and the augmentation.
@@ -135,6 +137,7 @@ class Plan:
     learning_rate: float = 2e-3
     warmup: int = 100
     mask_share: float = 0.5
+    tail_limit: float = 0.0
     augment: bool = True
     bfloat16: bool = False
     seed: int = 0
@@ -192,6 +195,9 @@ class Trainer:
             model.load_state_dict(weights)
         # Twice to four times as quick on a CPU as the default layout, for so few channels.
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._excess: List[Tensor] = []
+        if plan.tail_limit > 0:
+            self._watch_tails()
         self._adam = torch.optim.Adam(self.model.parameters(), lr=plan.learning_rate)
         self._per_epoch = len(samples) // plan.batch_size
         self.step, self.steps = 0, plan.epochs * self._per_epoch
@@ -241,6 +247,7 @@ class Trainer:
         for group in self._adam.param_groups:
             group["lr"] = rate
         self.model.train()
+        self._excess.clear()
         self._adam.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.plan.bfloat16):
             logits, output = self.model(images)
@@ -248,6 +255,8 @@ class Trainer:
         label_loss = F.binary_cross_entropy(output.float()[:, 0], real)
         share = self.plan.mask_share
         loss = share * mask_loss + (1.0 - share) * label_loss
+        if self._excess:
+            loss = loss + torch.stack(self._excess).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         self._adam.step()
         epoch = self.epoch
@@ -261,6 +270,18 @@ class Trainer:
             label_loss.item(),
             rate,
         )
+
+    def _watch_tails(self) -> None:
+        """Notes how far activations exceed the limit, layer by layer, while training."""
+
+        def note(module: torch.nn.Module, _: Any, output: Tensor) -> None:
+            if module.training:
+                excess = F.relu(output.float() - self.plan.tail_limit)
+                self._excess.append(excess.square().mean())
+
+        for module in self.model.modules():
+            if isinstance(module, (torch.nn.ReLU, torch.nn.ConvTranspose2d, torch.nn.Linear)):
+                module.register_forward_hook(note)
 
     def _batches(self, start: int, end: int) -> Iterator[Tuple[Tensor, Tensor, Tensor]]:
         """The batches of the steps from start to end, one prepared while another is used."""

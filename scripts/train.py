@@ -151,6 +151,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=default.learning_rate)
     parser.add_argument("--warmup", type=int, default=default.warmup, help="steps")
     parser.add_argument("--mask-share", type=float, default=default.mask_share, help="of the loss")
+    parser.add_argument(
+        "--tail-limit",
+        type=float,
+        default=default.tail_limit,
+        help="penalise activations above this, for INT8 (0: do not)",
+    )
     parser.add_argument("--no-augment", dest="augment", action="store_false")
     parser.add_argument("--bfloat16", action="store_true", help="quicker on CPUs that know it")
     parser.add_argument("--seed", type=int, default=default.seed)

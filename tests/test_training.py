@@ -141,6 +141,26 @@ def test_best_weights_are_those_of_the_best_validation(samples: Samples):
     assert all(np.array_equal(trainer.best[key].numpy(), state[key]) for key in state)
 
 
+def test_penalised_activations_shrink(samples: Samples):
+    def highest(limit: float) -> float:
+        plan = Plan(
+            width=2, epochs=6, batch_size=6, warmup=1, augment=False, tail_limit=limit, seed=2
+        )
+        trainer, seen = Trainer(plan, samples), []
+        hooks = [
+            module.register_forward_hook(lambda m, i, o: seen.append(float(o.detach().max())))
+            for module in trainer.model.modules()
+            if isinstance(module, torch.nn.ReLU)
+        ]
+        trainer.run()
+        last = len(seen) // 6  # the activations of the last step
+        for hook in hooks:
+            hook.remove()
+        return sum(seen[-last:])
+
+    assert highest(1.0) < 0.95 * highest(0.0)
+
+
 def test_rate_rises_then_falls_to_nothing():
     plan = Plan(learning_rate=1.0, warmup=10)
     rates = [plan.rate(step, 100) for step in range(100)]
