@@ -8,10 +8,9 @@ Files are made in a temporary folder and moved when all are done, the manifest l
 from __future__ import annotations
 
 import shutil
-from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Sequence, Tuple
 
 from ..errors import MismatchError, MissingError, OrderError
 from ..files import publish, sha256, workspace, write_json
@@ -28,19 +27,25 @@ from .build_folder import (
 )
 from .defaults import DEMO_CHECKPOINT
 from .finetuning import LateProgress, LayerProgress, check_asked, state_path
+from .stage_pictures import (
+    count_pictures,
+    data_warnings,
+    float_batches,
+    gate_record,
+    read_pictures,
+    tuning_pictures,
+    unused_pictures,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..quantize.checkpoint import Checkpoint
-    from ..quantize.dataset import Dataset
     from ..quantize.evaluation import Evaluation
-    from ..quantize.gate import Census, Finding
 
 EVALUATION = "evaluation.json"
 REPORT = ("report.html", "report.json")
 CALIB_COMMAND = "deepfake-fpga quant --mode calib --data DIR"
-_SEED = 0
 
 Say = Callable[[str], None]
 Progress = Callable[..., Callable[[int], None]]
@@ -111,19 +116,19 @@ def calibrate(
     say(f"checkpoint {path} ({why})")
     checkpoint = load_checkpoint(path)
     _say_notes(checkpoint, say)
-    dataset = _dataset(request, say)
-    census = _census(dataset, request, checkpoint, progress)
+    dataset = read_pictures(request, say)
+    census = count_pictures(dataset, request, checkpoint, progress)
     findings = census.findings()
-    refuse(findings, request.force, _unused(dataset, request))
+    refuse(findings, request.force, unused_pictures(dataset, request))
     with workspace(request.build.path) as work:
         calibration = work / "quant_model"
         calibration.mkdir()
-        batches = _batches(dataset, request, checkpoint)
+        batches = float_batches(dataset, request, checkpoint)
         done = LateProgress(progress, "calibrate", len(dataset))
         finetune = None
         if request.fast_finetune:
             finetune = Finetune(
-                _batches(_tuning_data(dataset, request, say), request, checkpoint),
+                float_batches(tuning_pictures(dataset, request, say), request, checkpoint),
                 state_path(request.build),
                 LayerProgress(progress, say),
             )
@@ -132,7 +137,7 @@ def calibrate(
         )
         findings += tensor_findings(summary.saturation, summary.peaks, summary.sizes)
         refuse(findings, request.force)
-        warnings = [*summary.warnings, *_data_warnings(dataset)]
+        warnings = [*summary.warnings, *data_warnings(dataset)]
         warnings += [f"--force overrode the gate: {f.check.value}: {f.evidence}" for f in findings]
         files = CALIBRATION_FILES + ((PARAM,) if request.fast_finetune else ())
         made = [FileRecord.of(calibration / name, name) for name in files]
@@ -149,7 +154,7 @@ def calibrate(
                 "images": summary.images,
                 "adjustments": list(summary.adjustments),
                 "saturation": {k: round(v, 8) for k, v in summary.saturation.items()},
-                "gate": _gate_record(census, findings),
+                "gate": gate_record(census, findings),
             },
             warnings=warnings,
             started=started,
@@ -207,7 +212,7 @@ def measure(
         path, why = _calibrated_checkpoint(request, calibration), "the one that was calibrated"
         checkpoint = load_checkpoint(path)
     say(f"checkpoint {path} ({why})")
-    dataset = _dataset(request, say)
+    dataset = read_pictures(request, say)
     quantized = backend.load(checkpoint.model, _example(checkpoint), folder)
     done = progress("test", len(dataset))
     evaluation = evaluate(
@@ -245,7 +250,7 @@ def measure(
             results={
                 **calibration.results,
                 "test": evaluation.to_json(),
-                "test_warnings": _data_warnings(dataset),
+                "test_warnings": data_warnings(dataset),
             },
             started=started,
             finished=now(),
@@ -290,47 +295,6 @@ def _example(checkpoint: Checkpoint) -> Tensor:
 
     size = (checkpoint.preprocessing.height, checkpoint.preprocessing.width)
     return torch.zeros(1, checkpoint.model.n_channels, *size)
-
-
-def _census(
-    dataset: Dataset, request: QuantRequest, checkpoint: Checkpoint, progress: Progress
-) -> Census:
-    """Reads every calibration picture once, for the gate; cheap beside the calibration."""
-    from ..quantize.gate import Census
-
-    census = Census()
-    done = progress("check", len(dataset))
-    for batch in dataset.batches(request.batch_size, checkpoint.preprocessing, masks=False):
-        census.add(batch)
-        done(len(batch.items))
-    return census
-
-
-def _gate_record(census: Census, findings: Sequence[Finding]) -> Dict[str, object]:
-    """What the gate saw, by which bounds, and which findings ``--force`` overrode."""
-    from ..quantize.gate import Limits
-
-    return {
-        "pictures": census.to_json(),
-        "limits": asdict(Limits()),
-        "overridden": [finding.to_json() for finding in findings],
-    }
-
-
-def _batches(dataset: Dataset, request: QuantRequest, checkpoint: Checkpoint) -> Iterator[Tensor]:
-    """The calibration pictures."""
-    import torch
-
-    for batch in dataset.batches(request.batch_size, checkpoint.preprocessing, masks=False):
-        yield torch.from_numpy(batch.floats)
-
-
-def _tuning_data(dataset: Dataset, request: QuantRequest, say: Say) -> Dataset:
-    """The pictures of a fast finetune: all, or as many as are asked for."""
-    count = request.finetune_images
-    chosen = dataset if count is None else dataset.subset(count, _SEED)
-    say(f"fast finetune on {len(chosen)} images; it takes long and can be stopped and gone on with")
-    return chosen
 
 
 def _float_checkpoint(request: QuantRequest) -> Tuple[Path, str]:
@@ -436,37 +400,6 @@ def _check_calibration(folder: Path, calibration: Manifest) -> None:
             f"changed since: {', '.join(changed)}",
             CALIB_COMMAND,
         )
-
-
-def _dataset(request: QuantRequest, say: Say) -> Dataset:
-    from ..quantize.dataset import read_dataset
-
-    whole = read_dataset(request.data)
-    dataset = whole if request.subset is None else whole.subset(request.subset, _SEED)
-    labels = Counter(item.label or "without label" for item in dataset.items)
-    counts = ", ".join(f"{count} {label}" for label, count in sorted(labels.items()))
-    say(f"data {request.data}: {len(dataset)} of {len(whole)} images ({counts})")
-    return dataset
-
-
-def _unused(dataset: Dataset, request: QuantRequest) -> str:
-    """Why there may be fewer pictures than the user thinks."""
-    seen = [] if request.subset is None else [f"--subset {request.subset}"]
-    if dataset.problems:
-        seen.append(problem_summary(dataset))
-    return ", ".join(seen)
-
-
-def _data_warnings(dataset: Dataset) -> List[str]:
-    return [problem_summary(dataset)] if dataset.problems else []
-
-
-def problem_summary(dataset: Dataset, shown: int = 3) -> str:
-    """The defects of a data set in one line: counts, and the first few by name."""
-    counts = ", ".join(f"{count} {kind}" for kind, count in dataset.problem_counts.items())
-    names = ", ".join(problem.path.name for problem in dataset.problems[:shown])
-    more = ", ..." if len(dataset.problems) > shown else ""
-    return f"{counts} ({names}{more})"
 
 
 def _options(request: QuantRequest) -> Dict[str, object]:
