@@ -90,6 +90,10 @@ class _Attribute(_Concrete, torch.fx.proxy.Attribute):
     def value(self) -> Any:
         return getattr(self.root.value, self.attr)
 
+    @property
+    def _dynamic(self) -> bool:
+        return bool(self.root._dynamic)
+
 
 class Tracer(torch.fx.Tracer):
     """Records for every call the module scope, the line of the model's source and the result."""
@@ -148,12 +152,15 @@ class Tracer(torch.fx.Tracer):
         takes_values = kind == "call_method" and target in ("item", "tolist", "numpy")
         if takes_values and isinstance(args[0].value, Tensor):
             raise torch.fx.proxy.TraceError(f"Tensor.{target}() takes a tensor's values")
-        dynamic = [v for v in parts_of([args, kwargs]) if getattr(v, "_dynamic", False) is True]
+        given = [v for v in parts_of([args, kwargs]) if getattr(v, "_dynamic", False) is True]
         concrete_args = mapped(args, _value)
         concrete_kwargs = mapped(kwargs, _value)
         made = super().create_proxy(kind, target, args, kwargs, *rest, **more)
         value = self._compute(kind, target, concrete_args, concrete_kwargs)
-        return self._known(made.node, value, bool(dynamic))
+        if tensors_in(value):
+            # A tensor made of sizes alone is a constant.
+            given = [v for v in given if tensors_in(v.value)]
+        return self._known(made.node, value, bool(given))
 
     def _known(self, node: torch.fx.Node, value: Any, dynamic: bool) -> Any:
         proxy: Any = self.proxy(node)

@@ -394,3 +394,19 @@ def test_nothing_is_left_on_the_model() -> None:
 class Tensors(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x + torch.full((1, 3), 0.25)
+
+
+class Arithmetic(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        n, channels = x.shape[0], x.shape[1]
+        y = x.view(n, channels * x.size(2), -1)
+        return y + torch.zeros(y.shape[1:])
+
+
+def test_sizes_keep_their_nodes_through_arithmetic() -> None:
+    graph = same(Arithmetic(), torch.randn(2, 3, 4, 5))
+    assert [node.op for node in graph.nodes] == [
+        g.CONST, g.INPUT, g.SHAPE, g.SHAPE, g.SHAPE, g.RESHAPE, g.ADD,
+    ]  # fmt: skip
+    assert [node.attrs["dim"] for node in graph.nodes[2:5]] == [0, 1, 2]
+    assert graph.nodes[5].inputs == graph.nodes[1:5]
