@@ -103,7 +103,7 @@ def rows_svg(
     step = next((s for s in (1, 2, 5, 10, 20, 50) if (high - low) / s <= 10), 100)
     low, high = step * math.floor(low / step), step * math.ceil((high + 1e-9) / step)
     width, top, row = 780, 22, 17
-    left = 24 + 6.3 * max(map(len, labels), default=0)  # of letters at this size, about
+    left = 24 + 6.9 * max(map(len, labels), default=0)  # of letters at this size, about
     height = top + row * len(labels) + 8
 
     def x(value: float) -> float:

@@ -26,10 +26,10 @@ NOTE = (
 STYLE = f"""<style>
 .close {{ background: {GREEN} }} .worse {{ background: #b7791f }} .bad {{ background: {RED} }}
 table.layers {{ font-size: 0.8rem }} table.layers td, table.layers th {{ padding: 0.15rem 0.4rem }}
-table.layers td.r, table.layers th.r {{ text-align: right; font-variant-numeric: tabular-nums }}
+table.layers td.r, table.layers th.r {{ text-align: right; white-space: nowrap }}
 table.layers td {{ vertical-align: middle }} .hot {{ color: {RED}; font-weight: 600 }}
 .key {{ display: inline-block; width: 0.7rem; height: 0.7rem; border-radius: 50% }}
-.pair {{ display: flex; flex-wrap: wrap; gap: 1rem }}
+.pair {{ display: flex; flex-wrap: wrap; gap: 1rem; margin-bottom: 1rem }}
 .scroll {{ overflow-x: auto }}
 </style>"""
 
