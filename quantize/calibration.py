@@ -221,20 +221,13 @@ class BiasCorrection:
             bias: the bias in force, or ``None``.
             channel_axis: 1 for convolutions, -1 for linear layers.
         """
-        signal = noise = 0.0
-        totals: List[Tensor] = []
-        # One image at a time, so that it is still in the processor's cache.
-        for ours, theirs in zip(result.split(1), expected.split(1)):  # type: ignore[no-untyped-call]
-            error = ours - theirs
-            signal += _sum_of_squares(theirs)
-            noise += _sum_of_squares(error)
-            totals.append(_channel_sums(error, channel_axis))
+        error = result - expected
         count = max(result.numel(), 1)
-        rate = self._rate(signal / count, noise / count)
+        rate = self._rate(_sum_of_squares(expected) / count, _sum_of_squares(error) / count)
         if rate is None:
             self.stopped = True
         elif bias is not None:
-            mean = torch.stack(totals).sum(0) * (bias.numel() / count)
+            mean = _channel_sums(error, channel_axis) * (bias.numel() / count)
             bias.sub_(mean.to(torch.float32) * rate)
 
     def _rate(self, signal: float, noise: float) -> Optional[float]:

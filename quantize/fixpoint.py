@@ -58,12 +58,7 @@ def quantize_(x: Tensor, position: int, rounding: Rounding) -> Tensor:
     if not x.is_contiguous():
         return x.copy_(quantize(x, position, rounding))
     for part in torch.split(x.view(-1), PART):
-        if rounding is Rounding.HALF_UP:
-            # floor((floor(2 x) + 1) / 2), every step of it exact.
-            part.mul_(2.0 ** (position + 1)).clamp_(2 * LOWEST, 2 * HIGHEST).floor_()
-            part.add_(1).mul_(0.5).floor_().mul_(2.0**-position)
-        else:
-            part.copy_(quantize(part, position, rounding))
+        part.copy_(quantize(part, position, rounding))
     return x
 
 
