@@ -51,7 +51,7 @@ def main() -> int:
         trainer.restore(last)
         print(f"resumed at step {trainer.step} of {trainer.steps}")
     args.output.mkdir(parents=True, exist_ok=True)
-    _run(trainer, args.output)
+    _run(trainer, args.output, args.save_every)
     path = args.output / "uynet.safetensors"
     record = {
         "width": plan.width,
@@ -65,7 +65,7 @@ def main() -> int:
     return 0
 
 
-def _run(trainer: Trainer, folder: Path) -> None:
+def _run(trainer: Trainer, folder: Path, save_every: int) -> None:
     start = time.time()
     with (folder / "log.jsonl").open("a", encoding="utf-8") as log, tqdm(
         initial=trainer.step, total=trainer.steps, unit="step"
@@ -89,7 +89,7 @@ def _run(trainer: Trainer, folder: Path) -> None:
                     f"Dice {scores.dice:.4f}, IoU {scores.iou:.4f}"
                 )
 
-        trainer.run(folder, on_step=on_step, on_epoch=on_epoch)
+        trainer.run(folder, save_every=save_every, on_step=on_step, on_epoch=on_epoch)
 
 
 def _weights(args: argparse.Namespace) -> Optional[Dict[str, torch.Tensor]]:
@@ -142,6 +142,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="folder of the training")
     parser.add_argument("--resume", action="store_true", help="continue from last.pth there")
     parser.add_argument("--weights", type=Path, help="checkpoint to begin with, not random values")
+    parser.add_argument("--save-every", type=int, default=200, help="steps between checkpoints")
     parser.add_argument("--threads", type=int, default=2, help="of torch")
     default = Plan()
     parser.add_argument("--width", type=int, default=default.width, help="64 is the original")
