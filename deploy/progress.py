@@ -18,9 +18,7 @@ def show_progress(title: str, total: int, unit: str = "image") -> Callable[[int]
 
     # A terminal in a container may say it has no size; tqdm would then draw nothing.
     size = shutil.get_terminal_size((80, 24))
-    bar = tqdm(
-        total=total, desc=title, unit=unit, ncols=min(size.columns, 100), nrows=size.lines
-    )
+    bar = tqdm(total=total, desc=title, unit=unit, ncols=min(size.columns, 100), nrows=size.lines)
 
     def advance(done: int) -> None:
         bar.update(done)
