@@ -257,6 +257,14 @@ class _Reader:
         )
 
     def attrs(self, table: Any, where: str) -> Dict[str, Attr]:
+        # Some protobuf implementations hand out a key that is not UTF-8 as bytes.
+        broken = [key for key in table if not isinstance(key, str)]
+        if broken:
+            raise FormatError(
+                f"An attribute of {where} in {self.source} has no readable name",
+                repr(broken[0]),
+                _FETCH_AGAIN,
+            )
         found = {key: read_attr(table[key]) for key in sorted(table)}
         for key, attr in found.items():
             kinds = KINDS.get(key)
