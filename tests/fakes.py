@@ -48,7 +48,7 @@ class PaintedSource(Source):
         if number in self.broken:
             return Frame(self.name, number, None, None, Status.DECODE_ERROR, "painted over")
         image = np.zeros((SIZE, SIZE, 3), np.uint8)
-        image[0, 0] = (number // 256, number % 256, 7)
+        image[0, 0] = (number // 256 % 256, number % 256, 7)
         return Frame(self.name, number, number / 10, image)
 
 

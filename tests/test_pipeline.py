@@ -13,7 +13,7 @@ import pytest
 
 from deepfake_fpga.inference import pipeline
 from deepfake_fpga.inference.pipeline import Meter, run_pipeline
-from deepfake_fpga.inference.records import Status
+from deepfake_fpga.inference.records import FrameResult, Status
 from deepfake_fpga.inference.sources import Source
 
 from .fakes import FakeSession, ListSink, PaintedSource
@@ -260,7 +260,14 @@ def test_a_device_that_hangs_does_not_keep_a_failure_from_ending_the_run() -> No
 
 def test_ctrl_c_ends_the_run_and_keeps_what_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     source, session, sink = PaintedSource(100_000), FakeSession(), ListSink()
-    sink.on_write = lambda result: _thread.interrupt_main() if result.frame.index == 50 else None
+
+    def interrupt(result: FrameResult) -> None:
+        if result.frame.index == 50:
+            _thread.interrupt_main()
+        if result.frame.index >= 50:  # or a starved main thread hears of it too late
+            time.sleep(0.001)
+
+    sink.on_write = interrupt
     monkeypatch.setattr(pipeline, "CLOSING", 5.0)
     with pytest.raises(KeyboardInterrupt):
         run_pipeline([source], session.as_session(), [sink])
