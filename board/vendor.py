@@ -20,6 +20,9 @@ from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 PACKAGES = ("pytorch_nndct", "xir", "vart")
 PROGRAMS = ("vai_c_xir", "xbutil")
 _USUAL_FOLDERS = (Path("/opt/xilinx/xrt/bin"), Path("/opt/vitis_ai/compiler/bin"))
+DROP_IN = b"__drop_in__"
+"""Stands near the beginning of every drop-in module and program of ours."""
+
 _NATIVE = (".so", ".pyd", ".dylib")
 
 
@@ -27,6 +30,7 @@ class State(enum.Enum):
     """What was found under a vendor tool's name."""
 
     GENUINE = "genuine"
+    SIMULATED = "simulated"
     UNRELATED = "unrelated"
     ABSENT = "absent"
 
@@ -51,8 +55,8 @@ class VendorTool:
 
     @property
     def usable(self) -> bool:
-        """Whether it is the vendor's own."""
-        return self.state is State.GENUINE
+        """Whether it can be driven: the vendor's own, or our drop-in under ``simulate``."""
+        return self.state in (State.GENUINE, State.SIMULATED)
 
 
 def detect_vendor() -> Dict[str, VendorTool]:
@@ -78,6 +82,8 @@ def find_package(name: str) -> VendorTool:
         seen = f"{other} is for another Python" if other else "not on Python's search path"
         return VendorTool(name, State.ABSENT, None, "", seen)
     path = folders[0] if folders else Path(str(spec.origin))
+    if _is_drop_in(spec):
+        return VendorTool(name, State.SIMULATED, path, "", f"{path} (our drop-in module)")
     version, summary = _distribution(path, name)
     said = f"version {version}" if version else "no version given"
     if summary:
@@ -91,6 +97,8 @@ def find_package(name: str) -> VendorTool:
 def find_program(name: str) -> VendorTool:
     """Looks for one of the vendor's programs on ``PATH``."""
     found = shutil.which(name)
+    if found and _names_drop_in(Path(found)):
+        return VendorTool(name, State.SIMULATED, Path(found), "", f"{found} (our drop-in program)")
     if found:
         return VendorTool(name, State.GENUINE, Path(found), "", found)
     evidence = "not on PATH"
@@ -106,6 +114,17 @@ def _is_genuine(name: str, path: Path, folders: Sequence[Path]) -> bool:
     if path.name.endswith(tuple(importlib.machinery.EXTENSION_SUFFIXES)):
         return True
     return any(_has_native(folder) for folder in folders)
+
+
+def _is_drop_in(spec: importlib.machinery.ModuleSpec) -> bool:
+    return spec.origin is not None and _names_drop_in(Path(spec.origin))
+
+
+def _names_drop_in(file: Path) -> bool:
+    if file.name.endswith(_NATIVE) or not file.is_file():
+        return False
+    with file.open("rb") as stream:
+        return DROP_IN in stream.read(4096)
 
 
 def _what_lacks(name: str) -> str:

@@ -101,3 +101,17 @@ def test_programs_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "vai_c_xir").write_text("#!/bin/sh\nexit 3\n")
     (tmp_path / "vai_c_xir").chmod(0o755)
     assert find_program("vai_c_xir").path == tmp_path / "vai_c_xir"
+
+
+def test_a_drop_in_is_told_from_the_genuine_and_from_the_unrelated(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (site / "xir.py").write_text('__drop_in__ = "deepfake-fpga"\n' + BOOM)
+    found = find_package("xir")
+    assert found.state is State.SIMULATED
+    assert found.usable
+    program = site / "vai_c_xir"
+    program.write_text("#!/bin/sh\n# __drop_in__ deepfake-fpga\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(site))
+    assert find_program("vai_c_xir").state is State.SIMULATED

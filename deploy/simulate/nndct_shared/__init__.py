@@ -1,0 +1,5 @@
+"""The drop-in module ``nndct_shared``."""
+
+from __future__ import annotations
+
+__drop_in__ = "deepfake-fpga"
