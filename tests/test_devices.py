@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
@@ -17,7 +18,7 @@ from deepfake_fpga.compile.xir.graph import Graph
 from deepfake_fpga.compile.xir.xmodel import read_xmodel
 from deepfake_fpga.errors import DeviceError, MissingError, UnsupportedError
 from deepfake_fpga.inference.cpu_operators import float2fix, sigmoid
-from deepfake_fpga.inference.devices import GRAPH_DEVICES, choose_device, open_device
+from deepfake_fpga.inference.devices import GRAPH_DEVICES, choose_device, open_device, sim_available
 from deepfake_fpga.inference.devices import sim as sim_module
 from deepfake_fpga.inference.devices.base import Device
 from deepfake_fpga.inference.devices.handmade import GraphBuilder, uynet
@@ -700,6 +701,20 @@ def test_auto_takes_the_simulated_card_and_says_what_is_missing() -> None:
     assert name == "sim"
     assert "vart" in reason
     assert "XLNX_VART_FIRMWARE" in reason
+
+
+@pytest.mark.parametrize("missing", ["onnx", "onnxruntime"])
+def test_auto_without_onnx_takes_the_reference(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    available, said = sim_available()
+    assert not available
+    assert f"pip install {missing}" in said
+    name, reason = choose_device("auto")
+    assert name == "reference"
+    assert said in reason
+    assert "slow" in reason
 
 
 def test_the_card_is_refused_with_what_was_looked_for() -> None:

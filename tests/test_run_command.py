@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,24 @@ def test_images_on_the_null_device(
     assert {record["device"] for record in records} == {"null"}
     assert len(list((output / "masks").iterdir())) == 10
     assert len(list((output / "overlays").iterdir())) == 10
+
+
+def test_without_onnx_the_slow_device_is_taken_with_a_warning(
+    images: Path,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    one = images / "v_1.png"
+    assert call("--images", one, "-o", tmp_path / "out", "--model", model, "--quiet") == 0
+    err = capsys.readouterr().err
+    assert "Warning: the reference device" in err
+    assert "pip install onnx onnxruntime" in err
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["device"] == "reference"
+    assert "onnxruntime not installed" in summary["device_reason"]
 
 
 def test_json_is_all_of_standard_output(

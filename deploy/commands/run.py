@@ -186,6 +186,12 @@ def command(
         recording=recording,
     ) as session:
         say(f"Device: {session.device_name} ({session.reason})")
+        if device == "auto" and session.device_name == "reference":
+            click.echo(
+                "Warning: the reference device is the definition, not made for speed: "
+                "pip install onnx onnxruntime lets sim compute the same many times faster",
+                err=True,
+            )
         options = RunOptions(
             threads=threads,
             threshold=threshold,

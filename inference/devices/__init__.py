@@ -31,6 +31,7 @@ __all__ = [
     "TensorInfo",
     "choose_device",
     "open_device",
+    "sim_available",
 ]
 
 
@@ -55,8 +56,21 @@ def choose_device(wanted: str = "auto") -> Tuple[str, str]:
             "--device sim computes the same integers on this machine",
         )
     if wanted == "auto":
-        return "sim", "no usable card: " + "; ".join(_card_evidence())
+        no_card = "no usable card: " + "; ".join(_card_evidence())
+        available, reason = sim_available()
+        if available:
+            return "sim", no_card
+        return "reference", f"{no_card}; no sim: {reason}; slow, but the same numbers"
     return wanted, "asked for"
+
+
+def sim_available() -> Tuple[bool, str]:
+    """Whether ``sim`` has the packages it needs, and in words what it has or lacks."""
+    missing = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        names = " and ".join(missing)
+        return False, f"{names} not installed (pip install {' '.join(missing)})"
+    return True, "onnx and onnxruntime are installed"
 
 
 def open_device(
