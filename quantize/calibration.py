@@ -35,6 +35,9 @@ from .groups import Entries
 OnBatch = Callable[[int, int], None]
 """Called after every batch with its number (from 0) and its images."""
 
+OnUnusable = Callable[[Node], None]
+"""Called with the node whose result cannot be calibrated."""
+
 
 @dataclass
 class Run:
@@ -59,8 +62,11 @@ class Run:
 
     @property
     def outputs(self) -> Dict[Node, int]:
-        """Node to its final position, the most frequent of its history."""
-        return {node: most_frequent(history) for node, history in self.histories.items()}
+        """Node to its final position, the most frequent of its history.
+
+        A tensor that no batch gave a position, all its values being unusable, is left out.
+        """
+        return {n: most_frequent(history) for n, history in self.histories.items() if history}
 
 
 def calibrate(
@@ -87,27 +93,39 @@ def calibrate(
     Raises:
         DataError: a tensor holds a value that is not finite.
     """
-    state = _State(graph, entries, rate, cap, kept)
-    images = 0
-    with torch.no_grad():
-        for number, batch in enumerate(batches):
-            state.forward(number, batch)
-            images += int(batch[0].shape[0])
-            if on_batch is not None:
-                on_batch(number, int(batch[0].shape[0]))
-    return state.result(images)
+    calibrator = Calibrator(graph, entries, rate, cap, kept)
+    for number, batch in enumerate(batches):
+        calibrator.forward(batch)
+        if on_batch is not None:
+            on_batch(number, int(batch[0].shape[0]))
+    return calibrator.result()
 
 
-class _State:
+class Calibrator:
+    """A calibration that is given one batch at a time.
+
+    Args:
+        graph, entries, rate, cap, kept: as for ``calibrate``.
+        on_unusable: called with every tensor that holds values which are not finite; it is then
+            left float for that batch and gets no position from it, as the vendor's tool does.
+            Without it such a tensor is an error.
+
+    Attributes:
+        images: images seen.
+        batches: batches seen.
+        inputs: the network's inputs of the last batch as its operators saw them: quantized.
+    """
+
     def __init__(
         self,
         graph: QuantizerGraph,
         entries: Entries,
         rate: Optional[float],
-        cap: int,
+        cap: int = 12,
         kept: Optional[Run] = None,
+        on_unusable: Optional[OnUnusable] = None,
     ) -> None:
-        self.graph, self.cap, self.kept = graph, cap, kept
+        self.graph, self.cap, self.kept, self.on_unusable = graph, cap, kept, on_unusable
         self.floats = float_tensors(graph)
         self.positions = {key: self._search_parameter(key) for key in entries.params}
         self.quantized: Dict[Node, Params] = {}
@@ -125,7 +143,8 @@ class _State:
         self.ranges: Dict[Node, Tuple[float, float]] = {}
         if kept is not None:
             self.histories = {node: list(history) for node, history in kept.histories.items()}
-        self.batch = 0
+        self.images = self.batches = 0
+        self.inputs: Dict[Node, Tensor] = {}
 
     def _search_parameter(self, key: str) -> int:
         if self.kept is not None:
@@ -138,9 +157,23 @@ class _State:
     def _on_grid(self, key: str, value: Tensor) -> Tensor:
         return quantize(value, self.positions[key], Rounding.HALF_AWAY)
 
-    def forward(self, number: int, batch: Sequence[Tensor]) -> None:
-        self.batch = number
-        run(self.graph, batch, self._params_of, self._finish)
+    def forward(self, batch: Sequence[Tensor]) -> Dict[Node, Tensor]:
+        """Takes one batch into account; it is not changed.
+
+        Args:
+            batch: one float32 tensor per network input, images first.
+
+        Returns:
+            The network's outputs, quantized by the positions in force now.
+
+        Raises:
+            DataError: a tensor holds a value that is not finite.
+        """
+        with torch.no_grad():
+            outputs = run(self.graph, batch, self._params_of, self._finish)
+        self.batches += 1
+        self.images += int(batch[0].shape[0]) if batch else 0
+        return outputs
 
     def _params_of(self, node: Node) -> Params:
         params = self.quantized[node]
@@ -153,6 +186,8 @@ class _State:
 
     def _finish(self, node: Node, raw: Tensor, operands: Sequence[Tensor]) -> Tensor:
         result = self._quantize(node, raw) if node in self.histories else raw
+        if node.op == g.INPUT:
+            self.inputs[node] = result
         correction = self.corrections.get(node)
         if correction is not None and not correction.stopped:
             expected = reference(node, operands, tensors_of(node, self.floats))
@@ -164,11 +199,14 @@ class _State:
         low, high = aminmax(raw)
         by_range = node.op == g.INPUT or self.kept is not None
         position = search_within(raw, low, high, self.cap, by_range, self.graph.release)
+        if position is None and self.on_unusable is not None:
+            self.on_unusable(node)
+            return raw
         if position is None:
             raise DataError(
                 f"The result of {self.graph.node_name(node)} cannot be calibrated: its values are "
                 "not finite",
-                f"least {low}, greatest {high} in batch {self.batch} (counted from 0), "
+                f"least {low}, greatest {high} in batch {self.batches} (counted from 0), "
                 f"{node.scope}",
             )
         if self.kept is None:
@@ -183,7 +221,8 @@ class _State:
             return quantize(raw, in_force, Rounding.HALF_UP)
         return quantize_(raw, in_force, Rounding.HALF_UP)
 
-    def result(self, images: int) -> Run:
+    def result(self) -> Run:
+        """What the batches so far gave."""
         corrections: Dict[Node, Optional[np.ndarray]] = {}
         for node in self.corrections:
             bias, key = self.quantized[node].get("bias"), node.params.get("bias")
@@ -192,7 +231,7 @@ class _State:
             else:
                 corrections[node] = (self.floats[key] - bias).numpy()
         shares = {node: clipped / max(seen, 1) for node, (clipped, seen) in self.clipped.items()}
-        return Run(self.positions, self.histories, corrections, shares, self.ranges, images)
+        return Run(self.positions, self.histories, corrections, shares, self.ranges, self.images)
 
 
 @dataclass

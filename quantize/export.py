@@ -31,19 +31,21 @@ def to_xir(
     outputs: Mapping[Node, int],
     params: Mapping[str, int],
     values: Mapping[str, np.ndarray],
+    batch: int = 1,
 ) -> Graph:
-    """The XIR graph of ``graph`` for batch 1.
+    """The XIR graph of ``graph``.
 
     Args:
         graph: the quantizer's graph.
         outputs: fix position of every tensor that is quantized.
         params: fix position of every parameter, by key.
         values: float32 values of every parameter on their grid, by key, in PyTorch's layout.
+        batch: images at a time; the compiler takes 1.
 
     Raises:
         UnsupportedError: an operator or layout that has no counterpart.
     """
-    return Exporter(graph, outputs, params, values).export()
+    return Exporter(graph, outputs, params, values, batch).export()
 
 
 class Exporter:
@@ -55,8 +57,9 @@ class Exporter:
         outputs: Mapping[Node, int],
         params: Mapping[str, int],
         values: Mapping[str, np.ndarray],
+        batch: int = 1,
     ) -> None:
-        self.graph, self.params, self.values = graph, params, values
+        self.graph, self.params, self.values, self.batch = graph, params, values, batch
         self.outputs = dict(outputs)
         self.consumers = graph.consumers()
         self.maps = channels_last(graph)
@@ -127,9 +130,9 @@ class Exporter:
     # --- layout ---
 
     def dims(self, node: Node) -> Tuple[int, ...]:
-        """Shape of the result in XIR: batch 1, feature maps NHWC."""
-        shape = (1, *node.shape[1:]) if node.shape else ()
-        return (1, shape[2], shape[3], shape[1]) if node in self.maps else shape
+        """Shape of the result in XIR: feature maps NHWC."""
+        shape = (self.batch, *node.shape[1:]) if node.shape else ()
+        return (shape[0], shape[2], shape[3], shape[1]) if node in self.maps else shape
 
     def axis(self, node: Node, axis: int) -> int:
         """An axis of the model's, as the exported node counts it."""

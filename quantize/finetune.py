@@ -179,6 +179,7 @@ def finetune(
     cap: int = 12,
     on_layer: Optional[OnLayer] = None,
     journal: Optional[Journal] = None,
+    found: Optional[Run] = None,
 ) -> Finetuned:
     """Tunes the folded (and equalized) ``graph`` on ``batches``.
 
@@ -190,6 +191,7 @@ def finetune(
         cap: highest fix position.
         on_layer: called before the first and after every layer.
         journal: where every finished layer is noted, so that a call that is stopped goes on there.
+        found: a calibration on the same batches without bias correction, if there is one.
 
     Raises:
         UnsupportedError: a layer is used twice.
@@ -198,7 +200,8 @@ def finetune(
     _refuse_shared(graph)
     earlier = None if journal is None else journal.read(graph)
     if earlier is None:
-        found = calibrate(graph, entries, batches, None, cap)
+        if found is None:
+            found = calibrate(graph, entries, batches, None, cap)
         floats = float_tensors(graph)
         tuned = {
             key: quantize(floats[key], position, Rounding.HALF_AWAY)

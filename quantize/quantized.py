@@ -6,7 +6,7 @@ Importing this module imports torch.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence, Union
+from typing import Any, Callable, Dict, Optional, Sequence, Union
 
 import numpy as np
 import torch
@@ -124,13 +124,14 @@ class QuantizedModel:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_xmodel(self.to_xir(), path)
 
-    def to_xir(self) -> Graph:
-        """The quantized model as an XIR graph for batch 1.
+    def to_xir(self, batch: int = 1) -> Graph:
+        """The quantized model as an XIR graph.
 
         Raises:
             UnsupportedError: an operator has no counterpart in XIR.
         """
-        return to_xir(self.graph, self.node_positions, self.info.params, self.parameters())
+        params = self.info.params
+        return to_xir(self.graph, self.node_positions, params, self.parameters(), batch)
 
     def _on_grid(self, node: Node, floats: Params) -> Dict[str, Optional[Tensor]]:
         found: Dict[str, Optional[Tensor]] = dict(floats)
@@ -150,16 +151,39 @@ class QuantizedModel:
     ) -> Dict[Node, Tensor]:
         check_batch(self.graph, inputs, "input")
 
+        def see(node: Node, result: Tensor) -> None:
+            if record is not None and node in self.node_positions:
+                record[node] = result
+
+        return self.execute(inputs, see)
+
+    def execute(
+        self,
+        inputs: Sequence[Tensor],
+        see: Optional[Callable[[Node, Tensor], None]] = None,
+        on_unusable: Optional[Callable[[Node], None]] = None,
+    ) -> Dict[Node, Tensor]:
+        """The finished tensors of the output nodes; nothing is checked beforehand.
+
+        Args:
+            inputs: one tensor per network input, images first; not changed.
+            see: called with every node and its finished tensor, in execution order.
+            on_unusable: called with every node whose result is not finite, which then stays float
+                as the vendor's tool leaves it. Without it nobody looks.
+        """
+
         def finish(node: Node, raw: Tensor, operands: Sequence[Tensor]) -> Tensor:
-            position = self.node_positions.get(node)
+            result, position = raw, self.node_positions.get(node)
             if position is None:
-                return raw
-            if node.op == INPUT:
+                pass
+            elif on_unusable is not None and not bool(torch.isfinite(raw).all()):
+                on_unusable(node)
+            elif node.op == INPUT:
                 result = quantize(raw, position, Rounding.HALF_UP)
             else:
                 result = quantize_(raw, position, Rounding.HALF_UP)
-            if record is not None:
-                record[node] = result
+            if see is not None:
+                see(node, result)
             return result
 
         with torch.no_grad():

@@ -31,7 +31,7 @@ from .. import __version__
 from ..errors import DataError, MismatchError, UnsupportedError
 from . import results, tuned_parameters
 from .adjustment import adjust
-from .calibration import OnBatch, Run, calibrate
+from .calibration import Calibrator, OnBatch, OnUnusable, Run
 from .equalization import EqualizedPair, equalize
 from .finetune import Finetuned, OnLayer, finetune, refuse_memory, with_params
 from .finetune_journal import Journal, digest
@@ -175,6 +175,7 @@ class Quantizer:
         batches: Iterable[Batch],
         on_layer: Optional[OnLayer] = None,
         state: Optional[Path] = None,
+        found: Optional[Run] = None,
     ) -> Finetuned:
         """Tunes the parameters layer by layer towards the float model's results.
 
@@ -186,6 +187,8 @@ class Quantizer:
             on_layer: called with the number of layers done and of all.
             state: file (``.npz``) in which finished layers are kept. A call with the same data and
                 parameters that finds it goes on from there; remove it after saving the result.
+            found: what a ``calibrator`` that does not correct found on the same batches, to spare
+                it here.
 
         Raises:
             DataError: no images, more than memory allows, or an input that cannot be used.
@@ -207,7 +210,7 @@ class Quantizer:
             rules = f"{self._fingerprint} {self.options}"
             journal = Journal(state, digest(rules, [[t.numpy() for t in b] for b in held]))
         cap = self.options.max_fix_position
-        return finetune(self.graph, self.entries, held, cap, on_layer, journal)
+        return finetune(self.graph, self.entries, held, cap, on_layer, journal, found)
 
     def calibrate(
         self,
@@ -226,22 +229,46 @@ class Quantizer:
         Raises:
             DataError: fewer than 8 images, or an input that cannot be used, with batch and image.
         """
-        found = calibrate(
-            self.graph if tuned is None else with_params(self.graph, tuned.params),
-            self.entries,
-            self._checked(batches),
-            self.options.rate(),
-            self.options.max_fix_position,
-            on_batch,
-            None if tuned is None else tuned.found,
-        )
-        if found.images < FEWEST_IMAGES:
+        calibrator = self.calibrator(tuned)
+        for number, batch in enumerate(self._checked(batches)):
+            calibrator.forward(batch)
+            if on_batch is not None:
+                on_batch(number, int(batch[0].shape[0]))
+        if calibrator.images < FEWEST_IMAGES:
             raise DataError(
                 f"Calibration needs at least {FEWEST_IMAGES} images, {ENOUGH_IMAGES} to 1000 are "
                 "usual",
-                f"{found.images} images",
+                f"{calibrator.images} images",
                 "give more images with --data or a larger --subset",
             )
+        return self.calibration(calibrator.result(), tuned)
+
+    def calibrator(
+        self,
+        tuned: Optional[Finetuned] = None,
+        correct: bool = True,
+        on_unusable: Optional[OnUnusable] = None,
+    ) -> Calibrator:
+        """What ``calibrate`` gives its batches to, for callers that have one batch at a time.
+
+        It checks nothing; ``calibration`` makes the result of what it found.
+
+        Args:
+            tuned: see ``calibrate``.
+            correct: move biases, if the options say so; a calibration for ``finetune`` does not.
+            on_unusable: see ``Calibrator``.
+        """
+        return Calibrator(
+            self.graph if tuned is None else with_params(self.graph, tuned.params),
+            self.entries,
+            self.options.rate() if correct else None,
+            self.options.max_fix_position,
+            None if tuned is None else tuned.found,
+            on_unusable,
+        )
+
+    def calibration(self, found: Run, tuned: Optional[Finetuned] = None) -> Calibration:
+        """The result of a calibration run: its positions made to suit the DPU, and the files."""
         calibration = self._calibration(found)
         if tuned is None:
             return calibration
@@ -321,7 +348,10 @@ class Quantizer:
     def _calibration(self, found: Run) -> Calibration:
         name, file_name = self.graph.node_name, self.graph.file_name
         params, outputs = copy.copy(found.params), found.outputs
-        adjustments = adjust(self.graph, self.entries, params, outputs)
+        adjustments: List[str] = []
+        complete = all(node in outputs for node in self.entries.filled)
+        if complete or not self.graph.release.null_stops_adjustment:
+            adjustments = adjust(self.graph, self.entries, params, outputs)
         corrections = None
         if self.options.bias_correction:
             corrections = {

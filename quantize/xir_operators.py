@@ -186,7 +186,7 @@ def _permute(e: Exporter, node: Node, name: str) -> str:
 def _constant(e: Exporter, node: Node, name: str) -> str:
     value, (reader, *_) = node.attrs["value"], e.consumers[node]
     if reader.op in (g.ADD, g.SUB, g.RSUB, g.MUL, g.DIV):
-        value = np.broadcast_to(value, (1, *reader.shape[1:]))
+        value = np.broadcast_to(value, (e.batch, *reader.shape[1:]))
         e.maps.discard(node)
         if reader in e.maps:
             value = value.transpose(SWIM)
@@ -252,8 +252,8 @@ def _padding(e: Exporter, node: Node, name: str) -> str:
 
 def _slice(e: Exporter, node: Node, name: str) -> str:
     source = node.inputs[0]
-    ranges = [(0, 1, 1), *node.attrs["ranges"][1:]]
-    sizes = (1, *source.shape[1:])
+    ranges = [(0, e.batch, 1), *node.attrs["ranges"][1:]]
+    sizes = (e.batch, *source.shape[1:])
     whole = [r == (0, size, 1) for r, size in zip(ranges, sizes)]
     if node in e.maps:
         ranges, whole = [ranges[a] for a in SWIM], [whole[a] for a in SWIM]
@@ -301,7 +301,7 @@ def _transposed_flat(e: Exporter, node: Node, name: str) -> str:
         Flattening.GRAPH_SINK: xir_name(f"{e.graph.name}::{debug}_sink_tranpose_0"),
     }.get(e.graph.release.flattening, xir_name(f"{debug}_sink_transpose_0"))
     if transpose not in e.xir.ops:
-        dims = (1, *source.shape[1:])
+        dims = (e.batch, *source.shape[1:])
         order = {"order": int32s((0, 3, 1, 2))}
         e.add(transpose, "transpose", dims, order, {"input": [e.last[source]]})
     attrs = {"start_axis": int32(1), "end_axis": int32(3)}
