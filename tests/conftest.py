@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Iterator
 
 import pytest
 
@@ -18,6 +19,15 @@ def shared() -> Path:
     if not (folder / "golden").is_dir():
         pytest.skip(f"no recordings at {folder} (set DEEPFAKE_FPGA_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def engine_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keeps engines of the tests out of the user's cache, in this process and its children."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DEEPFAKE_FPGA_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -15,24 +15,25 @@ import numpy as np
 
 from ...compile.weights import constant_arrays
 from ...compile.xir.graph import Graph, Op, Subgraph
-from ...errors import DeviceError, UnsupportedError
+from ...errors import DeviceError
 from .base import Batch, Device
 from .boundary import boundary_tensors
+from .engine_cache import cached
 from .handmade import GraphBuilder
-from .onnx_graph import MAX_CUT, NotExactError, Piece
-from .operators import is_supported, refusing, run_operator
-from .reference import ReferenceDevice, computed_ops
+from .onnx_graph import MAX_CUT, Piece
+from .operators import run_operator
+from .reference import ReferenceDevice
+from .translation import Engine, Part, Translation
 from .worker import WorkerDevice
 
 
 class _OnnxStep:
     """Some operators as one ONNX Runtime session."""
 
-    def __init__(self, piece: Piece, outputs: Sequence[str], threads: Optional[int]) -> None:
-        self.inputs, self.outputs = list(piece.inputs), list(outputs)
-        self._feeds = [piece.values[name] for name in self.inputs]
-        self._fetches = [piece.values[name] for name in self.outputs]
-        self._session = _open(piece.model(outputs), threads)
+    def __init__(self, part: Part, threads: Optional[int]) -> None:
+        self.inputs, self.outputs = part.inputs, part.outputs
+        self._feeds, self._fetches = part.feeds, list(part.fetches)
+        self._session = _open(part.model, threads)
 
     def run(self, values: Dict[str, np.ndarray]) -> None:
         feeds = {
@@ -47,8 +48,6 @@ class _RuleStep:
     """One operator by its integer rule."""
 
     def __init__(self, graph: Graph, op: Op, constants: Mapping[str, np.ndarray]) -> None:
-        self.outputs = [op.name]
-        self.inputs = [name for name in op.input_names if name not in constants]
         self._graph, self._op = graph, op
         self._constants = {n: constants[n] for n in op.input_names if n in constants}
 
@@ -95,41 +94,22 @@ class SimDevice(WorkerDevice):
             signed_weights, reason = weight_form()
         else:
             reason = f"{'signed' if signed_weights else 'unsigned'} weights asked for"
-        constants = constant_arrays(graph, subgraph)
-        self._steps: List[Any] = []
-        fallbacks: List[str] = []
-        kept = {self._name_of[info.name] for info in self.outputs}
-        pieces: List[Any] = []
-        piece = self.piece_type(graph, constants, batch, signed_weights)
-        for op in computed_ops(graph, subgraph):
-            try:
-                with refusing(op):
-                    piece.translate(op)
-            except NotExactError as why:
-                if not is_supported(op.type):
-                    raise UnsupportedError(
-                        f"Operator type {op.type!r} has no integer rule",
-                        f"operator {op.name!r} in subgraph {subgraph.name!r}",
-                    ) from None
-                fallbacks.append(f"{op.name} ({why})")
-                pieces += [piece, _RuleStep(graph, op, constants)]
-                piece = self.piece_type(graph, constants, batch, signed_weights)
-        pieces.append(piece)
-        # From the last piece to the first, so that each knows what is read after it.
-        needed = set(kept)
-        for part in reversed(pieces):
-            step = part
-            if isinstance(part, Piece):
-                computed = [n for n in part.values if n in needed and n not in part.inputs]
-                if not computed:
-                    continue
-                step = _OnnxStep(part, computed, threads)
-            needed.update(step.inputs)
-            self._steps.insert(0, step)
+        kept = tuple(self._name_of[info.name] for info in self.outputs)
+        translation = Translation(graph, subgraph, batch, kept, signed_weights, self.piece_type)
+        packed, found = cached(translation.digest(), lambda: translation.engine().pack())
+        engine = Engine.unpack(packed)
+        constants: Mapping[str, np.ndarray] = {}
+        if engine.fallbacks:
+            constants = constant_arrays(graph, subgraph)
+            reason += "; by integer rule: " + ", ".join(engine.fallbacks)
+        self._steps: List[Any] = [
+            _OnnxStep(part, threads)
+            if part.model
+            else _RuleStep(graph, graph.op(part.outputs[0]), constants)
+            for part in engine.parts
+        ]
         self.engine_reason = reason
-        if fallbacks:
-            self.engine_reason += "; by integer rule: " + ", ".join(fallbacks)
-        self.notes = (self.engine_reason,)
+        self.notes = (reason, "engine from the cache") if found else (reason,)
 
     def compute(self, batch: Batch) -> Dict[str, np.ndarray]:
         """Runs the pieces."""
