@@ -15,7 +15,8 @@ from deepfake_fpga.compile.report import inspect_graph
 from deepfake_fpga.compile.targets import target_by_name
 from deepfake_fpga.compile.xir.attributes import Attr, blob, boolean, int32, int32s, string
 from deepfake_fpga.compile.xir.graph import Graph, Op, Subgraph, float32_tensor
-from deepfake_fpga.compile.xir.schema import messages
+from deepfake_fpga.compile.xir.schema import SCHEMA
+from deepfake_fpga.compile.xir.wire import Message
 from deepfake_fpga.compile.xir.xmodel import dump_xmodel, parse_xmodel
 from deepfake_fpga.errors import FormatError, ToolkitError
 from deepfake_fpga.inference.artifact import artifact_of
@@ -197,14 +198,12 @@ def test_damaged_bytes_end_in_our_errors(make: Callable[[], Graph], seed: int) -
 # -- structure ------------------------------------------------------------------------------------
 
 
-def message(make: Callable[[], Graph]) -> Any:
-    found = messages()["Graph"]()
-    found.ParseFromString(dump_xmodel(make()))
-    return found
+def message(make: Callable[[], Graph]) -> Message:
+    return SCHEMA.decode("Graph", dump_xmodel(make()))
 
 
 def _nested(depth: int) -> bytes:
-    """A chain of subgraphs, built from the inside: protobuf itself would not build it."""
+    """A chain of subgraphs, built from the inside: an encoder would not build it."""
 
     def field(number: int, data: bytes) -> bytes:
         size, length = b"", len(data)
@@ -218,8 +217,8 @@ def _nested(depth: int) -> bytes:
     for _ in range(depth):
         inner = field(1, b"s") + field(10, inner)
     whole = message(quantized)
-    whole.ClearField("subg_root")
-    return bytes(whole.SerializeToString()) + field(10, inner)
+    del whole["subg_root"]
+    return SCHEMA.encode("Graph", whole) + field(10, inner)
 
 
 @pytest.mark.parametrize("depth", [90, 200, 2000, 20_000])
@@ -227,32 +226,37 @@ def test_a_deep_subgraph_tree_is_read_or_refused(depth: int) -> None:
     assert outcome(lambda: parse_xmodel(_nested(depth), "x")) in ("FormatError", "fine")
 
 
-def _cycle(whole: Any) -> None:
-    whole.op_node[0].args.add(arg_name="input").arg_ops.append(whole.op_node[-1].op_name)
+def _cycle(whole: Message) -> None:
+    _feed(whole, 0, whole["op_node"][-1]["op_name"])
 
 
-def _itself(whole: Any) -> None:
-    whole.op_node[5].args.add(arg_name="input").arg_ops.append(whole.op_node[5].op_name)
+def _itself(whole: Message) -> None:
+    _feed(whole, 5, whole["op_node"][5]["op_name"])
 
 
-def _nobody(whole: Any) -> None:
-    whole.op_node[5].args.add(arg_name="input").arg_ops.append("nobody")
+def _nobody(whole: Message) -> None:
+    _feed(whole, 5, "nobody")
 
 
-def _twice(whole: Any) -> None:
-    whole.op_node.add().CopyFrom(whole.op_node[3])
+def _feed(whole: Message, at: int, producer: str) -> None:
+    whole["op_node"][at]["args"].append({"arg_name": "input", "arg_ops": [producer]})
 
 
-def _one_tensor(whole: Any) -> None:
-    whole.op_node[4].output_tensor.tensor_name = whole.op_node[3].output_tensor.tensor_name
+def _twice(whole: Message) -> None:
+    whole["op_node"].append(whole["op_node"][3])
 
 
-def _listed_twice(whole: Any) -> None:
-    whole.subg_root.op_name.append(whole.subg_root.op_name[0])
+def _one_tensor(whole: Message) -> None:
+    third, fourth = (whole["op_node"][at]["output_tensor"] for at in (3, 4))
+    fourth["tensor_name"] = third["tensor_name"]
 
 
-def _no_operator(whole: Any) -> None:
-    whole.subg_root.op_name.append("nobody")
+def _listed_twice(whole: Message) -> None:
+    whole["subg_root"]["op_name"].append(whole["subg_root"]["op_name"][0])
+
+
+def _no_operator(whole: Message) -> None:
+    whole["subg_root"]["op_name"].append("nobody")
 
 
 @pytest.mark.parametrize(
@@ -267,11 +271,11 @@ def _no_operator(whole: Any) -> None:
         (_no_operator, "which is no operator"),
     ],
 )
-def test_a_broken_graph_is_refused(change: Callable[[Any], None], said: str) -> None:
+def test_a_broken_graph_is_refused(change: Callable[[Message], None], said: str) -> None:
     whole = message(quantized)
     change(whole)
     with pytest.raises(FormatError) as error:
-        parse_xmodel(whole.SerializeToString(), "x.xmodel")
+        parse_xmodel(SCHEMA.encode("Graph", whole), "x.xmodel")
     assert said in str(error.value)
 
 

@@ -45,7 +45,6 @@ def test_fingerprint_and_batch_are_those_of_genuine_files(name: str) -> None:
 
 
 def test_genuine_models_name_our_targets(shared: Path) -> None:
-    pytest.importorskip("google.protobuf")
     from deepfake_fpga.compile.xir.xmodel import read_xmodel
 
     seen = set()

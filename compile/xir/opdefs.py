@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Dict, Iterable, List, Tuple
+from typing import Dict, Iterable, List, Tuple
 
 from .attributes import Attr, AttrKind
 from .graph import DataType, Op, OpDef
-from .schema import messages, write_attr
+from .schema import SCHEMA, encode_attr
 
 # One line per type: name | inputs | attributes.
-#   input      name, "?" optional or "+" one and more, ":" element type
+#   input      name, "?" optional, "+" one and more or "*" any number, ":" element type
 #   attribute  name ":" kind, "[n]" the length of a vector, "=" the default of an optional one
 _TABLE = """
 data |  | shape:int32s data_type:string
@@ -102,7 +102,8 @@ threshold tile-fix transposed-conv3d transposed-conv3d-fix transposed-depthwise-
 transposed-depthwise-conv3d-fix
 """
 
-_OCCURRENCE = {"": 0, "?": 1, "+": 3}
+# (required, repeated) -> number in the file.
+_OCCURRENCE = {(True, False): 0, (False, False): 1, (False, True): 2, (True, True): 3}
 
 
 @dataclass(frozen=True)
@@ -190,19 +191,35 @@ def op_defs(types: Iterable[str]) -> List[OpDef]:
     return [OpDef(name, _wire(table[name])) for name in sorted(set(types)) if name in table]
 
 
+def op_def(definition: Definition) -> OpDef:
+    """``definition`` as the file stores it."""
+    return OpDef(definition.type, _wire(definition))
+
+
 def _wire(definition: Definition) -> bytes:
-    message: Any = messages()["OpDef"](name=definition.type)
-    for arg in definition.inputs:
-        mark = "+" if arg.repeated else "" if arg.required else "?"
-        message.input_args.add(
-            name=arg.name, occur_type=_OCCURRENCE[mark], data_type=arg.dtype.value
-        )
-    for attr in definition.attrs:
-        stored = message.attrs.add(
-            name=attr.name, occur_type=0 if attr.required else 1, list_length=attr.length
-        )
-        write_attr(attr.default, stored.default_value)
-    return bytes(message.SerializeToString(deterministic=True))
+    return SCHEMA.encode(
+        "OpDef",
+        {
+            "name": definition.type,
+            "input_args": [
+                {
+                    "name": arg.name,
+                    "occur_type": _OCCURRENCE[arg.required, arg.repeated],
+                    "data_type": arg.dtype.value,
+                }
+                for arg in definition.inputs
+            ],
+            "attrs": [
+                {
+                    "name": attr.name,
+                    "occur_type": 0 if attr.required else 1,
+                    "default_value": encode_attr(attr.default),
+                    "list_length": attr.length,
+                }
+                for attr in definition.attrs
+            ],
+        },
+    )
 
 
 def _definition(line: str) -> Definition:
@@ -216,9 +233,9 @@ def _definition(line: str) -> Definition:
 
 def _arg(text: str) -> ArgDefinition:
     name, _, dtype = text.partition(":")
-    bare = name.rstrip("?+")
+    bare = name.rstrip("?+*")
     mark = name[len(bare) :]
-    return ArgDefinition(bare, mark != "?", mark == "+", DataType[dtype.upper()])
+    return ArgDefinition(bare, mark not in ("?", "*"), mark in ("+", "*"), DataType[dtype.upper()])
 
 
 def _attr(text: str) -> AttrDefinition:

@@ -14,7 +14,8 @@ from ...files import impostor, replacing
 from .attributes import Attr, AttrKind
 from .graph import DataType, Graph, Op, OpDef, Subgraph, Tensor
 from .opdefs import missing_attributes, op_defs, problems
-from .schema import messages, read_attr, write_attr
+from .schema import SCHEMA, encode_attr, read_attr
+from .wire import UNKNOWN, Message, WireError
 
 _LIMIT = 2**31 - 1
 """Largest message protobuf can parse, in bytes."""
@@ -64,34 +65,30 @@ def parse_xmodel(data: bytes, source: str) -> Graph:
     """
     if not data:
         raise FormatError(f"{source} is empty", "0 bytes", _FETCH_AGAIN)
-    from google.protobuf.message import DecodeError
-
-    message = messages()["Graph"]()
     try:
-        message.ParseFromString(data)
-    except (DecodeError, ValueError, IndexError) as error:
+        message = SCHEMA.decode("Graph", data)
+    except WireError as error:
         _refuse_foreign(data, source)
         raise FormatError(
             f"{source} is damaged or truncated: it starts or ends in the middle of a message",
-            f"{len(data)} bytes, protobuf says: {error or 'cannot parse'}",
+            f"{len(data)} bytes: {error}",
             _FETCH_AGAIN,
         ) from error
-    if not message.HasField("subg_root") or not message.op_node:
+    if message["subg_root"] is None or not message["op_node"]:
         _refuse_foreign(data, source)
-        missing = "operators" if not message.op_node else "subgraph tree"
+        missing = "subgraph tree" if message["op_node"] else "operators"
         raise FormatError(
             f"{source} has no {missing}, so it is no complete .xmodel",
-            f"{len(data)} bytes, {len(message.op_node)} operators",
+            f"{len(data)} bytes, {len(message['op_node'])} operators",
             _FETCH_AGAIN,
         )
-    return _Reader(source, _has_unknown_fields(message)).graph(message)
+    return _Reader(source).graph(message)
 
 
 def write_xmodel(graph: Graph, path: Union[str, Path]) -> None:
     """Writes ``graph`` to ``path`` whole or not at all.
 
-    Equal graphs give equal bytes under one protobuf implementation; between implementations the
-    order of attributes may differ, which no reader sees.
+    Equal graphs give equal bytes.
 
     Raises:
         FormatError: what ``dump_xmodel`` raises.
@@ -126,23 +123,28 @@ def dump_xmodel(graph: Graph) -> bytes:
                 "the vendor's reader would abort at it",
                 f"{op.type}: {'; '.join(faults)}",
             )
-    message = messages()["Graph"](graph_name=graph.name)
-    message.MergeFromString(graph.unknown)
-    for op in graph.ops.values():
-        _write_op(op, message.op_node.add())
-    _write_subgraph(graph.root, message.subg_root)
-    message.subg_root.SetInParent()
-    _write_attrs(graph.attrs, message.graph_attr, f"graph {graph.name!r}")
-    for op_def in graph.op_defs or op_defs(op.type for op in graph.ops.values()):
-        message.op_defs.add().MergeFromString(op_def.wire)
-    size = message.ByteSize()
+    pieces = SCHEMA.pieces(
+        "Graph",
+        {
+            "graph_name": graph.name,
+            "op_node": [_op_message(op) for op in graph.ops.values()],
+            "subg_root": _subgraph_message(graph.root),
+            "graph_attr": _attr_messages(graph.attrs, f"graph {graph.name!r}"),
+            "op_defs": [
+                op_def.wire
+                for op_def in graph.op_defs or op_defs(op.type for op in graph.ops.values())
+            ],
+            UNKNOWN: graph.unknown,
+        },
+    )
+    size = sum(map(len, pieces))
     if size > _LIMIT:
         raise FormatError(
             f"Graph {graph.name!r} does not fit an .xmodel file, which holds 2 GiB at most",
             f"{size} bytes",
             "use a narrower network",
         )
-    return bytes(message.SerializeToString(deterministic=True))
+    return b"".join(pieces)
 
 
 KINDS: Dict[str, Tuple[type, ...]] = {
@@ -172,14 +174,13 @@ KINDS: Dict[str, Tuple[type, ...]] = {
 class _Reader:
     """Turns messages into the graph; knows the source's name for errors."""
 
-    def __init__(self, source: str, keep_unknown: bool) -> None:
+    def __init__(self, source: str) -> None:
         self.source = source
-        self.keep_unknown = keep_unknown
 
-    def graph(self, message: Any) -> Graph:
-        graph = Graph(message.graph_name)
+    def graph(self, message: Message) -> Graph:
+        graph = Graph(message["graph_name"])
         makers: Dict[str, str] = {}
-        for node in message.op_node:
+        for node in message["op_node"]:
             op = graph.add(self.op(node))
             other = makers.setdefault(op.tensor.name, op.name)
             if other != op.name:
@@ -188,83 +189,70 @@ class _Reader:
                     f"of the operators {other!r} and {op.name!r}",
                     _FETCH_AGAIN,
                 )
-        graph.root = self.subgraph(message.subg_root, graph, set())
-        graph.attrs = self.attrs(message.graph_attr, "the graph")
-        graph.op_defs = [
-            OpDef(d.name, d.SerializeToString(deterministic=True)) for d in message.op_defs
-        ]
-        graph.unknown = self.unknown(message)
+        graph.root = self.subgraph(message["subg_root"], graph, set())
+        graph.attrs = self.attrs(message["graph_attr"], "the graph")
+        graph.op_defs = [OpDef(d["name"], SCHEMA.encode("OpDef", d)) for d in message["op_defs"]]
+        graph.unknown = message.get(UNKNOWN, b"")
         return graph
 
-    def op(self, message: Any) -> Op:
-        if not message.HasField("output_tensor"):
-            self._refuse_old(f"operator {message.op_name!r} has no output tensor")
+    def op(self, message: Message) -> Op:
+        name = message["op_name"]
+        if message["output_tensor"] is None:
+            self._refuse_old(f"operator {name!r} has no output tensor")
         inputs: Dict[str, Any] = {}
-        for arg in message.args:
-            inputs[arg.arg_name] = inputs.get(arg.arg_name, ()) + tuple(arg.arg_ops)
+        for arg in message["args"]:
+            inputs[arg["arg_name"]] = inputs.get(arg["arg_name"], ()) + tuple(arg["arg_ops"])
         op = Op(
-            message.op_name,
-            message.op_type,
-            self.tensor(message.output_tensor, message.op_name),
-            self.attrs(message.op_attr, f"operator {message.op_name!r}"),
+            name,
+            message["op_type"],
+            self.tensor(message["output_tensor"], name),
+            self.attrs(message["op_attr"], f"operator {name!r}"),
             inputs,
-            self.unknown(message),
+            message.get(UNKNOWN, b""),
         )
         missing = missing_attributes(op)
         if missing:
             self._refuse_old(f"operator {op.name!r} ({op.type}) has no attribute {missing[0]!r}")
         return op
 
-    def tensor(self, message: Any, op_name: str) -> Tensor:
+    def tensor(self, message: Message, op_name: str) -> Tensor:
+        name, code, bits = (
+            message[field] for field in ("tensor_name", "data_type", "tensor_bit_width")
+        )
         try:
-            dtype = DataType(message.data_type)
+            dtype = DataType(code)
         except ValueError:
             dtype = DataType.UNKNOWN
-        if dtype is DataType.UNKNOWN or message.tensor_bit_width <= 0:
+        if dtype is DataType.UNKNOWN or bits <= 0:
             raise FormatError(
                 f"{self.source} has a tensor of no known element type",
-                f"operator {op_name!r}: type code {message.data_type}, "
-                f"{message.tensor_bit_width} bits",
+                f"operator {op_name!r}: type code {code}, {bits} bits",
                 _FETCH_AGAIN,
             )
         # Dimensions are stored unsigned; an unknown one (-1) is 4294967295 in the file.
-        dims = tuple(d - 2**32 if d >= 2**31 else d for d in message.tensor_dim)
-        return Tensor(
-            message.tensor_name,
-            dims,
-            dtype,
-            message.tensor_bit_width,
-            self.attrs(message.tensor_attr, f"tensor {message.tensor_name!r}"),
-            self.unknown(message),
-        )
+        dims = tuple(d - 2**32 if d >= 2**31 else d for d in message["tensor_dim"])
+        attrs = self.attrs(message["tensor_attr"], f"tensor {name!r}")
+        return Tensor(name, dims, dtype, bits, attrs, message.get(UNKNOWN, b""))
 
-    def subgraph(self, message: Any, graph: Graph, seen: Set[str]) -> Subgraph:
-        ops = list(message.op_name)
-        if ops and message.subg_child:
-            self._refuse_tree(message.subgraph_name, "has operators and children at once")
+    def subgraph(self, message: Message, graph: Graph, seen: Set[str]) -> Subgraph:
+        ops, subgraph = message["op_name"], message["subgraph_name"]
+        if ops and message["subg_child"]:
+            self._refuse_tree(subgraph, "has operators and children at once")
         for name in ops:
             if name not in graph.ops:
-                self._refuse_tree(message.subgraph_name, f"lists {name!r}, which is no operator")
+                self._refuse_tree(subgraph, f"lists {name!r}, which is no operator")
             if name in seen:
-                self._refuse_tree(message.subgraph_name, f"lists {name!r} a second time")
+                self._refuse_tree(subgraph, f"lists {name!r} a second time")
             seen.add(name)
         return Subgraph(
-            message.subgraph_name,
-            self.attrs(message.subg_attr, f"subgraph {message.subgraph_name!r}"),
+            subgraph,
+            self.attrs(message["subg_attr"], f"subgraph {subgraph!r}"),
             ops,
-            [self.subgraph(child, graph, seen) for child in message.subg_child],
-            self.unknown(message),
+            [self.subgraph(child, graph, seen) for child in message["subg_child"]],
+            message.get(UNKNOWN, b""),
         )
 
-    def attrs(self, table: Any, where: str) -> Dict[str, Attr]:
-        # Some protobuf implementations hand out a key that is not UTF-8 as bytes.
-        broken = [key for key in table if not isinstance(key, str)]
-        if broken:
-            raise FormatError(
-                f"An attribute of {where} in {self.source} has no readable name",
-                repr(broken[0]),
-                _FETCH_AGAIN,
-            )
+    def attrs(self, table: Dict[str, Message], where: str) -> Dict[str, Attr]:
         found = {key: read_attr(table[key]) for key in sorted(table)}
         for key, attr in found.items():
             kinds = KINDS.get(key)
@@ -276,15 +264,6 @@ class _Reader:
                     _FETCH_AGAIN,
                 )
         return found
-
-    def unknown(self, message: Any) -> bytes:
-        if not self.keep_unknown:
-            return b""
-        rest = type(message)()
-        rest.CopyFrom(message)
-        for field, _ in rest.ListFields():
-            rest.ClearField(field.name)
-        return bytes(rest.SerializeToString())
 
     def _refuse_old(self, evidence: str) -> None:
         raise FormatError(
@@ -300,54 +279,51 @@ class _Reader:
         )
 
 
-def _has_unknown_fields(message: Any) -> bool:
-    # Cheap for the usual case, so that nothing is copied per operator; no release wrote any.
-    known = type(message)()
-    known.CopyFrom(message)
-    known.DiscardUnknownFields()
-    return bool(known.ByteSize() != message.ByteSize())
+def _op_message(op: Op) -> Message:
+    where, tensor = f"operator {op.name!r}", op.tensor
+    return {
+        "op_name": op.name,
+        "op_type": op.type,
+        "op_attr": _attr_messages(op.attrs, where),
+        "args": [{"arg_name": name, "arg_ops": ops} for name, ops in op.inputs.items()],
+        "output_tensor": {
+            "tensor_name": tensor.name,
+            "tensor_dim": [dim & 0xFFFFFFFF for dim in tensor.dims],
+            "data_type": tensor.dtype.value,
+            "tensor_bit_width": tensor.bits,
+            "tensor_attr": _attr_messages(tensor.attrs, f"the tensor of {where}"),
+            UNKNOWN: tensor.unknown,
+        },
+        UNKNOWN: op.unknown,
+    }
 
 
-def _write_op(op: Op, message: Any) -> None:
-    message.op_name = op.name
-    message.op_type = op.type
-    message.MergeFromString(op.unknown)
-    where = f"operator {op.name!r}"
-    _write_attrs(op.attrs, message.op_attr, where)
-    for name, producers in op.inputs.items():
-        message.args.add(arg_name=name, arg_ops=list(producers))
-    tensor = message.output_tensor
-    tensor.tensor_name = op.tensor.name
-    tensor.MergeFromString(op.tensor.unknown)
-    tensor.tensor_dim.extend(dim & 0xFFFFFFFF for dim in op.tensor.dims)
-    tensor.data_type = op.tensor.dtype.value
-    tensor.tensor_bit_width = op.tensor.bits
-    _write_attrs(op.tensor.attrs, tensor.tensor_attr, f"the tensor of {where}")
-    tensor.SetInParent()
-
-
-def _write_subgraph(subgraph: Subgraph, message: Any) -> None:
+def _subgraph_message(subgraph: Subgraph) -> Message:
     if subgraph.ops and subgraph.children:
         raise FormatError(f"Subgraph {subgraph.name!r} has operators and children at once")
-    message.subgraph_name = subgraph.name
-    message.MergeFromString(subgraph.unknown)
-    message.op_name.extend(subgraph.ops)
-    _write_attrs(subgraph.attrs, message.subg_attr, f"subgraph {subgraph.name!r}")
-    for child in subgraph.children:
-        _write_subgraph(child, message.subg_child.add())
+    return {
+        "subgraph_name": subgraph.name,
+        "op_name": subgraph.ops,
+        "subg_attr": _attr_messages(subgraph.attrs, f"subgraph {subgraph.name!r}"),
+        "subg_child": [_subgraph_message(child) for child in subgraph.children],
+        UNKNOWN: subgraph.unknown,
+    }
 
 
-def _write_attrs(attrs: Dict[str, Attr], table: Any, where: str) -> None:
-    for key in sorted(attrs):
+def _attr_messages(attrs: Dict[str, Attr], where: str) -> Dict[str, bytes]:
+    """Attributes as encoded messages, so that one that cannot be stored is named."""
+    messages = {}
+    for key, attr in attrs.items():
         if key.startswith("__"):
             continue
         try:
-            write_attr(attrs[key], table[key])
-        except (TypeError, ValueError, AttributeError) as error:
+            messages[key] = encode_attr(attr)
+        except WireError as error:
             raise FormatError(
                 f"Attribute {key!r} of {where} has a value that its kind cannot hold",
-                f"kind {attrs[key].kind.name}, value {str(attrs[key].value)[:80]!r}: {error}",
+                f"kind {attr.kind.name}, value {str(attr.value)[:80]!r}: {error}",
             ) from error
+    return messages
 
 
 def _refuse_foreign(data: bytes, source: str) -> None:
