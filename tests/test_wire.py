@@ -328,7 +328,13 @@ def test_damaged_bytes_are_read_or_refused_alike(google: Dict[str, Any]) -> None
                 SCHEMA.decode("Graph", data)
             outcomes["refused"] += 1
             continue
-        ours = SCHEMA.decode("Graph", data)
+        try:
+            ours = SCHEMA.decode("Graph", data)
+        except WireError as error:
+            # Releases before 5 let some keys through and hand them out as bytes.
+            assert "UTF-8" in str(error)
+            outcomes["refused"] += 1
+            continue
         assert known(ours) == known(plain("Graph", theirs))
         outcomes["read"] += 1
     assert min(outcomes.values()) > 300
