@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Tuple
 
 from .. import __version__
-from ..errors import UsageError
+from ..errors import UnsupportedError, UsageError
 from ..files import md5, publish, workspace, write_json, write_text
 from .limits import CONVERSIONS
 from .lowering import lower
+from .options import NO_OPTIONS, CompilerOptions
 from .partition import partition
 from .targets import Target
 from .weights import SIMULATED_STAMP, is_simulated
@@ -74,6 +75,9 @@ class CompileResult:
         md5: of the compiled model.
         graph: the compiled graph.
         cpu: operators that the CPU has to run, conversions between float and int8 not counted.
+        command: the vendor's program as it was called, quoted for a shell; empty for ours.
+        log: its console output beside the result; ``None`` for ours.
+        notes: what a person should know.
     """
 
     source: Path
@@ -84,6 +88,9 @@ class CompileResult:
     md5: str
     graph: Graph
     cpu: Tuple[CpuOperator, ...]
+    command: str = ""
+    log: Optional[Path] = None
+    notes: Tuple[str, ...] = ()
 
     @property
     def dpu_subgraphs(self) -> int:
@@ -111,6 +118,8 @@ class CompileResult:
             "workload_on_arch": self.graph.root.get("workload_on_arch"),
             "outputs": list(self.graph.get("return_ops")),
             "cpu": [asdict(op) for op in self.cpu],
+            "command": self.command,
+            "log": None if self.log is None else str(self.log),
         }
 
 
@@ -136,7 +145,12 @@ def compile_graph(graph: Graph, target: Target, log: Optional[Log] = None) -> Gr
 
 
 def compile_xmodel(
-    source: Path, target: Target, output_dir: Path, net_name: str, log: Log
+    source: Path,
+    target: Target,
+    output_dir: Path,
+    net_name: str,
+    log: Log,
+    options: CompilerOptions = NO_OPTIONS,
 ) -> CompileResult:
     """Compiles a file, as ``vai_c_xir -x source -a arch.json -o output_dir -n net_name`` does.
 
@@ -148,18 +162,24 @@ def compile_xmodel(
         output_dir: made if it does not exist.
         net_name: the file's name; the suffix ``.xmodel`` may be there or not.
         log: receives console lines in the shape of the vendor's compiler.
+        options: ``output_ops`` makes others than the model's own outputs.
 
     Raises:
-        UsageError: ``net_name`` is no file name.
+        UsageError: ``net_name`` is no file name, or ``options`` do not fit the model.
+        UnsupportedError: ``options`` ask for what only the vendor's compiler has.
         MissingError: there is no ``source``.
         FormatError: ``source`` is no quantized xmodel.
     """
     source, output_dir = Path(source), Path(output_dir)
-    net_name = _stem(net_name)
+    net_name = file_stem(net_name)
+    _check_supported(options)
     rule = "*" * 50
     for line in (rule, "* deepfake-fpga Compilation - simulated card", rule):
         log(line)
     graph = read_xmodel(source)
+    options.check(graph)
+    if options.output_ops:
+        graph.attrs["return_ops"] = strings(options.output_ops)
     for line in (
         "Compile mode: dpu",
         "Debug mode: function",
@@ -210,7 +230,23 @@ def _meta(graph: Graph, target: Target, filename: str, digest: str) -> Dict[str,
     }
 
 
-def _stem(net_name: str) -> str:
+def _check_supported(options: CompilerOptions) -> None:
+    asked = [f"plugins {options.plugins!r}"] if options.plugins else []
+    asked += [f"mode {options.mode!r}"] if options.mode not in ("", "normal") else []
+    if asked:
+        raise UnsupportedError(
+            "Only the vendor's compiler has this option",
+            ", ".join(asked),
+            "leave it out, or compile in the container: deepfake-fpga compile --backend vitis",
+        )
+
+
+def file_stem(net_name: str) -> str:
+    """The name of a compiled model without its suffix.
+
+    Raises:
+        UsageError: it is no plain file name.
+    """
     stem = net_name[: -len(".xmodel")] if net_name.endswith(".xmodel") else net_name
     if not stem or stem.startswith(".") or set(stem) & set('/\\:\0*?"<>|'):
         raise UsageError(

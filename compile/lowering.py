@@ -53,6 +53,16 @@ def lower(source: Graph, target: Target) -> Lowered:
         FormatError: the graph is no quantizer's output: nothing in it is quantized, its batch is
             not 1, a constant is off its grid, or it names an output that it does not have.
     """
+    check_quantized(source)
+    return _Lowering(source, target).run()
+
+
+def check_quantized(source: Graph) -> None:
+    """Refuses what is no quantizer's output for one image.
+
+    Raises:
+        FormatError: nothing in it is quantized, it is compiled already, or its batch is not 1.
+    """
     if not any(op.type == "fix" for op in source.ops.values()):
         kind = "is compiled already" if source.root.children else "is not quantized"
         raise FormatError(
@@ -67,7 +77,30 @@ def lower(source: Graph, target: Target) -> Lowered:
             "a model is compiled for one image; the card runs one on each of its engines",
             "export it again with a batch of 1: deepfake-fpga quant --mode test",
         )
-    return _Lowering(source, target).run()
+
+
+def output_names(source: Graph) -> List[str]:
+    """A quantized graph's outputs: ``return_ops``, or else what nobody reads, in file order.
+
+    Raises:
+        FormatError: it names an output that it does not have.
+    """
+    named = source.get("return_ops")
+    if named is None:
+        # A constant nobody reads (the shape of a reshape) is no output.
+        dead: Set[str] = set()
+        for op in source.ops.values():
+            if op.type == "const" or (op.input_names and dead.issuperset(op.input_names)):
+                dead.add(op.name)
+        return [op.name for op in source.tail_ops() if op.name not in dead]
+    missing = [name for name in named if name not in source.ops]
+    if missing:
+        raise FormatError(
+            f"Graph {source.name!r} names outputs that it does not have",
+            ", ".join(missing),
+            "export the quantized model again: deepfake-fpga quant --mode test",
+        )
+    return list(named)
 
 
 @dataclass
@@ -93,7 +126,7 @@ class _Lowering:
         self.graph = Graph(source.name)
         self.graph.attrs = dict(source.attrs)
         self.consumers = self.source.consumers()
-        self.return_ops = self.find_outputs()
+        self.return_ops = output_names(self.source)
         self.matches = find_matches(self.source, target, set(self.return_ops))
         self.absorbed: Set[str] = {n for m in self.matches.values() for n in m.inner}
         self.values: Dict[str, _Value] = {}
@@ -117,25 +150,6 @@ class _Lowering:
         place = {name: index for index, name in enumerate(self.source.ops)}
         origins = {name: self.origin.get(name, name) for name in self.graph.ops}
         return {name: place[origin] for name, origin in origins.items() if origin in place}
-
-    def find_outputs(self) -> List[str]:
-        """What ``return_ops`` says, or else the operators nobody reads, in file order."""
-        named = self.source.get("return_ops")
-        if named is None:
-            # A constant nobody reads (the shape of a reshape) is no output.
-            dead: Set[str] = set()
-            for op in self.source.ops.values():
-                if op.type == "const" or (op.input_names and dead.issuperset(op.input_names)):
-                    dead.add(op.name)
-            return [op.name for op in self.source.tail_ops() if op.name not in dead]
-        missing = [name for name in named if name not in self.source.ops]
-        if missing:
-            raise FormatError(
-                f"Graph {self.source.name!r} names outputs that it does not have",
-                ", ".join(missing),
-                "export the quantized model again: deepfake-fpga quant --mode test",
-            )
-        return list(named)
 
     def is_inner(self, op: Op) -> bool:
         """Whether ``op`` is part of a chain, or a constant, which is added when it is read."""
