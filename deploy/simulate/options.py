@@ -48,6 +48,7 @@ class SimulateOptions:
         crashes_after: jobs after which one job aborts the process, once; the card itself lives.
         hangs_after: jobs after which ``wait`` does not return.
         hot_after: jobs after which the card is over its temperature limit.
+        compile_fails: error identifier with which ``vai_c_xir`` fails, such as ``XCOM_PM_FAIL``.
         firmware: whether the environment names an xclbin.
         aborts: ``exception`` or ``process``.
         seed: of everything random.
@@ -68,6 +69,7 @@ class SimulateOptions:
     crashes_after: Optional[int] = None
     hangs_after: Optional[int] = None
     hot_after: Optional[int] = None
+    compile_fails: str = ""
     firmware: bool = True
     aborts: str = "exception"
     seed: int = 0
