@@ -161,10 +161,12 @@ class Resolved:
 
     Attributes:
         note: something the user should know (``arch.json`` had two keys), or empty.
+        arch: the ``arch.json`` that named it; ``None`` where a name did.
     """
 
     target: Target
     note: str = ""
+    arch: Optional[Path] = None
 
 
 def target_by_name(text: str) -> Optional[Target]:
@@ -255,7 +257,7 @@ def _from_arch(path: Path) -> Resolved:
         other = record["fingerprint"]
         if not isinstance(other, str) or target_by_name(other) is not found:
             note += f", though it stands for another target ({other})"
-    return Resolved(found, note)
+    return Resolved(found, note, path)
 
 
 def _other_file(record: Any) -> str:

@@ -42,6 +42,8 @@ class CompileRequest:
         output: where the result goes; ``None`` takes the build folder's ``compiled/``.
         net_name: the compiled model's name.
         backend: ``auto``, ``vitis`` or ``sim``.
+        options: the compiler's, a dict in text form; see ``compile.options``.
+        time_limit: seconds the vendor's compiler may take; ``None`` for its default.
     """
 
     build: BuildFolder
@@ -50,6 +52,8 @@ class CompileRequest:
     output: Optional[Path] = None
     net_name: str = NET_NAME
     backend: str = "auto"
+    options: str = ""
+    time_limit: Optional[float] = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,8 @@ def compile_build(
 ) -> Compilation:
     """Compiles the build folder's quantized model, or the one named.
 
-    Leaves ``<net_name>.xmodel``, ``meta.json``, ``md5sum.txt`` and ``manifest.json``.
+    Leaves ``<net_name>.xmodel``, ``meta.json``, ``md5sum.txt`` and ``manifest.json``; the vendor's
+    compiler ``compile.log`` too, also where it failed.
 
     Args:
         request: what is asked for.
@@ -94,19 +99,21 @@ def compile_build(
         OrderError: nothing is quantized yet.
     """
     from ..compile.backend import select_backend
+    from ..compile.options import parse_options
     from ..compile.targets import resolve_target
 
     started = now()
     source = request.xmodel if request.xmodel is not None else find_source(request.build)
     resolved = resolve_target(request.arch)
-    backend, reason = select_backend(request.backend)
+    options = parse_options(request.options)
+    backend, reason = select_backend(request.backend, resolved.arch, request.time_limit)
     say(f"compiler {backend.name}: {reason}")
     output = request.output if request.output is not None else request.build.compiled
     # A stop in the middle must not leave the old manifest beside a new model.
     if output.joinpath(MANIFEST).is_file():
         output.joinpath(MANIFEST).unlink()
-    result = backend.compile(source, resolved.target, output, request.net_name, log)
-    warnings = [resolved.note] if resolved.note else []
+    result = backend.compile(source, resolved.target, output, request.net_name, log, options)
+    warnings = ([resolved.note] if resolved.note else []) + list(result.notes)
     quantized, origin = _quantized_manifest(source)
     say(origin)
     preprocessing, outputs, problem = _contract(result, quantized)
@@ -118,17 +125,19 @@ def compile_build(
         model=quantized.model if quantized else {},
         preprocessing=preprocessing,
         taken=(FileRecord.of(source),),
-        made=[FileRecord.of(p, p.name) for p in (result.xmodel, result.meta, result.md5sum)],
+        made=[FileRecord.of(p, p.name) for p in _files(result)],
         options={
             "arch": request.arch,
             "net_name": request.net_name,
             "target": result.target.dpu_name,
             "fingerprint": f"{result.target.fingerprint:#x}",
+            "options": options.to_dict(),
         },
         outputs=outputs,
         results={
             "dpu_subgraphs": result.dpu_subgraphs,
             "cpu": [{"name": op.name, "type": op.type, "reason": op.reason} for op in result.cpu],
+            "command": result.command,
         },
         warnings=warnings,
         started=started,
@@ -136,6 +145,11 @@ def compile_build(
     )
     write_manifest(output, manifest)
     return Compilation(result, manifest)
+
+
+def _files(result: CompileResult) -> List[Path]:
+    files = [result.xmodel, result.meta, result.md5sum]
+    return files if result.log is None else [*files, result.log]
 
 
 def find_source(build: BuildFolder) -> Path:

@@ -6,7 +6,7 @@ import json
 import shutil
 from inspect import signature
 from pathlib import Path
-from typing import Any, List
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -18,7 +18,6 @@ from deepfake_fpga.errors import (
     MissingError,
     OrderError,
     ToolkitError,
-    UnsupportedError,
     UsageError,
 )
 
@@ -103,19 +102,26 @@ def test_backends_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
     def found(answer: Any) -> None:
         monkeypatch.setattr("shutil.which", lambda name: answer)
 
-    seen: List[str] = []
     found(None)
-    seen += [select_backend(choice)[1] for choice in ("auto", "sim")]
-    with pytest.raises(MissingError, match="vai_c_xir is not on the PATH"):
+    seen = [select_backend(choice) for choice in ("auto", "sim")]
+    with pytest.raises(MissingError, match="vai_c_xir is not on PATH"):
         select_backend("vitis")
     found("/opt/vitis_ai/bin/vai_c_xir")
-    seen.append(select_backend("auto")[1])
-    with pytest.raises(UnsupportedError, match="/opt/vitis_ai/bin/vai_c_xir"):
-        select_backend("vitis")
-    assert seen == [
-        "vai_c_xir is not on the PATH",
-        "named with --backend",
-        "vai_c_xir is at /opt/vitis_ai/bin/vai_c_xir, but this version cannot drive it",
+    seen += [select_backend(choice) for choice in ("auto", "vitis", "sim")]
+    assert [(backend.name, reason) for backend, reason in seen] == [
+        ("sim", "vai_c_xir is not on PATH"),
+        ("sim", "named with --backend"),
+        ("vitis", "vai_c_xir is at /opt/vitis_ai/bin/vai_c_xir"),
+        ("vitis", "vai_c_xir is at /opt/vitis_ai/bin/vai_c_xir"),
+        ("sim", "named with --backend"),
     ]
     with pytest.raises(UsageError, match="no backend 'gpu'"):
         select_backend("gpu")
+
+
+def test_options_reach_the_compiler_and_the_manifest(build: Path) -> None:
+    call("-d", build, "-q", "-e", '{"input_shape": "1,224,224,3"}')
+    manifest = json.loads((build / "compiled" / "manifest.json").read_text())
+    assert manifest["options"]["options"] == {"input_shape": "1,224,224,3"}
+    with pytest.raises(UsageError, match="no quotes around input_shape"):
+        call("-d", build, "-e", "{input_shape: 1}")

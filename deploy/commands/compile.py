@@ -21,6 +21,7 @@ Examples:
   deepfake-fpga compile
   deepfake-fpga compile -a VCK50006PEDWC -d build
   deepfake-fpga compile -x UYNet_int.xmodel -a arch.json -o compiled -n YNET
+  deepfake-fpga compile -e '{"input_shape": "1,224,224,3"}'
 
 \b
 A target is any of:
@@ -31,12 +32,20 @@ A target is any of:
   an arch.json       with "target" or "fingerprint"
 
 \b
+Options (-e) are a dict:
+  input_shape        "1,224,224,3"; must be the model's
+  output_ops         "a_fix,b_fix": these are the outputs
+  plugins, mode      for the vendor's compiler only
+
+\b
 In the output folder:
   YNET.xmodel        the compiled model
   meta.json          target, kernels, MD5
   md5sum.txt         for md5sum -c
+  compile.log        what the vendor's compiler said
 
-Our own compiler writes no instructions: its models run on the simulated card only.""",
+Where vai_c_xir is on the PATH it compiles. Our own compiler writes no instructions: its models run
+on the simulated card only.""",
 )
 @click.option(
     "-x",
@@ -82,6 +91,19 @@ Our own compiler writes no instructions: its models run on the simulated card on
     show_default=True,
     help="Whose compiler.",
 )
+@click.option(
+    "-e",
+    "--options",
+    metavar="DICT",
+    default="",
+    help="Options of the compiler, a dict; see below.",
+)
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Stop the vendor's compiler after this. Default: 3600.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result to standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
 def command(
@@ -91,6 +113,8 @@ def command(
     net_name: str,
     build_dir: Path,
     backend: str,
+    options: str,
+    time_limit: Optional[float],
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -101,7 +125,9 @@ def command(
     from ..build_folder import BuildFolder
     from ..compilation import CompileRequest, compile_build
 
-    request = CompileRequest(BuildFolder(build_dir), xmodel, arch, output_dir, net_name, backend)
+    request = CompileRequest(
+        BuildFolder(build_dir), xmodel, arch, output_dir, net_name, backend, options, time_limit
+    )
     compilation = compile_build(request, _nothing if quiet else _say, _quiet if quiet else _say)
     for warning in compilation.manifest.warnings:
         click.echo(f"Warning: {warning}", err=True)
@@ -113,7 +139,9 @@ def command(
 
 def summary(result: CompileResult) -> str:
     """What came out and what to type next."""
-    workload = result.graph.root.get("workload")
+    from ...compile.compiler import is_simulated
+
+    workload = result.graph.root.get("workload", 0)
     on_arch = result.graph.root.get("workload_on_arch")
     use = f", {100 * workload / on_arch:.1f} % of the arrays' work" if on_arch else ""
     lines = [
@@ -124,10 +152,9 @@ def summary(result: CompileResult) -> str:
     lines += [f"On the CPU: {op.name} ({op.type}): {op.reason}" for op in result.cpu]
     if result.dpu_subgraphs > 1:
         lines.append("Several DPU subgraphs: the operators above interrupt the card's work.")
-    lines += [
-        "It holds no instructions: it runs on the simulated card, not on a VCK5000.",
-        f"Next: deepfake-fpga run --model {result.xmodel} --images DIR",
-    ]
+    if is_simulated(result.graph):
+        lines.append("It holds no instructions: it runs on the simulated card, not on a VCK5000.")
+    lines.append(f"Next: deepfake-fpga run --model {result.xmodel} --images DIR")
     return "\n".join(lines)
 
 
