@@ -63,11 +63,13 @@ class Setup:
         variant: our name of it (``8pe_normal``).
         argument: of the vendor's ``setup.sh``; empty for none.
         folder: of its xclbin, below ``OVERLAYS``.
+        build: in the xclbin's file name.
     """
 
     variant: str
     argument: str
     folder: str
+    build: str
 
 
 @dataclass(frozen=True)
@@ -129,15 +131,16 @@ class CardRelease:
         Recorded for 8pe_normal of 3.0; the others follow its form, so a check should look for
         ``*.xclbin`` in the folder when the path is not there.
         """
-        folder = self.setup(variant).folder
-        return f"{OVERLAYS}/{folder}/dpu_DPUCVDX8H_{folder}_{_CLOCK}_{self.shell.name}.xclbin"
+        setup = self.setup(variant)
+        name = f"dpu_DPUCVDX8H_{setup.build}_{_CLOCK}_{self.shell.name}.xclbin"
+        return f"{OVERLAYS}/{setup.folder}/{name}"
 
 
 _FOUR = (
-    Setup("8pe_normal", "DPUCVDX8H_8pe_normal", "8PE"),
-    Setup("6pe_dwc", "DPUCVDX8H_6pe_dwc", "6PE_aieDWC"),
-    Setup("6pe_misc", "DPUCVDX8H_6pe_misc", "6PE_aieMISC"),
-    Setup("4pe_miscdwc", "DPUCVDX8H_4pe_miscdwc", "4PE"),
+    Setup("8pe_normal", "DPUCVDX8H_8pe_normal", "8PE", "8PE"),
+    Setup("6pe_dwc", "DPUCVDX8H_6pe_dwc", "6PE_aieDWC", "6PE_aieDWC"),
+    Setup("6pe_misc", "DPUCVDX8H_6pe_misc", "6PE_aieMISC", "6PE_aieMISC"),
+    Setup("4pe_miscdwc", "DPUCVDX8H_4pe_miscdwc", "4PE", "4PE"),
 )
 
 _RELEASES: Tuple[CardRelease, ...] = (
@@ -150,7 +153,7 @@ _RELEASES: Tuple[CardRelease, ...] = (
         image="xilinx/vitis-ai-cpu:1.4.1.978",
         image_note="",
         setup_folder="setup/vck5000",
-        setups=(Setup("8pe", "", "8pe"),),
+        setups=(Setup("8pe", "", "8pe", "8PE"),),
         python="3.6",
     ),
     CardRelease(
@@ -163,8 +166,8 @@ _RELEASES: Tuple[CardRelease, ...] = (
         image_note="pull it: the Dockerfile of 2.0 installs runtime packages of 1.4.1",
         setup_folder="setup/vck5000",
         setups=(
-            Setup("8pe_normal", "DPUCVDX8H", "8pe"),
-            Setup("6pe_dwc", "DPUCVDX8H-DWC", "6pedwc"),
+            Setup("8pe_normal", "DPUCVDX8H", "8pe", "8PE"),
+            Setup("6pe_dwc", "DPUCVDX8H-DWC", "6pedwc", "6PE_aieDWC"),
         ),
         python="3.6",
     ),
