@@ -399,7 +399,7 @@ def test_operator_definitions_equal_the_genuine_ones(shared: Path) -> None:
     file = shared / "golden" / "uynet_w8" / "quantize_result" / "UYNet_int.xmodel"
     genuine = {d.name: _bare(d.wire) for d in read_xmodel(file).op_defs}
     ours = {d.name: _bare(d.wire) for d in op_defs(definitions())}
-    assert len(ours) > 40
+    assert set(ours) == set(genuine)
     for name, definition in ours.items():
         assert definition == genuine[name], name
 

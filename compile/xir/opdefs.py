@@ -1,8 +1,8 @@
 """Operator definitions of XIR: which inputs and attributes each operator type has.
 
 The writer stores them in files it makes, and both reader and writer hold operators against them.
-Only what a segmentation network can meet is here; a type that is not is taken as it comes, as a
-custom operator is.
+All types of the vendor's release 3.5 are here; another one is taken as it comes, as a custom
+operator is.
 """
 
 from __future__ import annotations
@@ -74,6 +74,57 @@ downsample-fix | input:xint size?:int | mode:string $RESIZE scale:floats[2]
 reduction_mean | input:float | axis:int32s keep_dims:bool
 argmax | input:float | axis:int32
 argmax-fix | input:xint | axis:int32
+reduction_max | input:float | axis:int32s keep_dims:bool
+reduction_max-fix | input:xint | axis:int32s keep_dims:bool
+reduction_product | input:float | axis:int32s keep_dims:bool
+reduction_sum | input:float | axis:int32s keep_dims:bool
+div | input+:float |
+max | input+:float |
+min | input+:float |
+depthwise-fix | input+:xint | type:string=MUL
+neg | input:float |
+exp | input:float |
+celu | input:float | alpha:float=1
+selu | input:float |
+mish | input:float |
+swish | input:float |
+hard-sigmoid-fix | input:float |
+hard-softmax | input:float | axis:int32 type:string
+hard-tanh | input:float |
+identity | input:xint |
+placeholder | input:float |
+cast | input:float | data_type:string
+shape | input:float |
+scale | input:float scale:float bias?:float | axis:int32=-1
+threshold | input:xint threshold:xint |
+l2_normalize | input:float | axis:int32s= epsilon:double=1e-12
+groupnorm | $AFFINE | num_groups:int32 num_channels:int32 eps:float affine:bool
+instancenorm | $AFFINE | eps:float affine:bool
+strided_slice-fix | input:float | begin:int32s end:int32s strides:int32s
+reorg | input:float | scale:int32 reverse:bool
+reorg-fix | input:float | scale:int32 reverse:bool
+pixel-shuffle | input:float | scale:int32 upscale:bool
+pixel-shuffle-fix | input:float | scale:int32 reverse:bool
+gstiling | input:float | reverse:bool stride:int32
+tile-fix | input:xint | reverse:bool stride:int32
+maxpool1d | input:float | $LINE pad_mode:string $ENDS global:bool=false
+conv1d | $FLOATS | $LINE dilation:int32s[1]=1 pad_mode:string $ENDS
+conv3d | $FLOATS | $VOLUME pad_mode:string $FACES
+conv3d-fix | $FIXED | $VOLUME $FACES nonlinear:string= $HARD
+depthwise-conv3d | $FLOATS | $VOLUME pad_mode:string $FACES
+depthwise-conv3d-fix | $FIXED | $VOLUME $FACES nonlinear:string= $HARD
+transposed-conv3d | $FLOATS | $VOLUME pad_mode:string $FACES
+transposed-conv3d-fix | $FIXED | $VOLUME $FACES nonlinear:string= $HARD
+transposed-depthwise-conv3d | $FLOATS | $VOLUME pad_mode:string $FACES
+transposed-depthwise-conv3d-fix | $FIXED | $VOLUME $FACES nonlinear:string= $HARD
+correlation1d_elemwise | input*:float | pad_size:int32 $MADE
+correlation1d_elemwise-fix | input*:float | pad_size:int32 $MADE
+correlation2d_elemwise | input*:float | pad_size:int32 $MADE
+correlation2d_elemwise-fix | input*:float | pad_size:int32 $MADE
+cost_volume | input*:float | maxdisp:int32 $MADE
+cost_volume-fix | input*:float | maxdisp:int32 $MADE
+priorbox | input+:float | min_sizes:floats max_sizes:floats= aspect_ratio:floats= $BOXES
+random_standard_normal |  | $MADE seed:int32=0 seed2:int32=0
 """
 
 _SHORT = {
@@ -86,21 +137,15 @@ _SHORT = {
     "$FIX": "fix_point:int32 bit_width:int32 round_mode:string if_signed:bool",
     "$COUNT": "count_include_pad:bool=true count_include_invalid:bool=true",
     "$MOMENTS": "gamma:float beta:float moving_mean:float moving_var:float",
+    "$AFFINE": "input:float weight?:float bias?:float",
+    "$LINE": "kernel:int32s[1] stride:int32s[1]",
+    "$ENDS": "pad:int32s[2]=0,0",
+    "$VOLUME": "kernel:int32s[3] stride:int32s[3] dilation:int32s[3]=1,1,1",
+    "$FACES": "pad:int32s[6]=0,0,0,0,0,0",
+    "$MADE": "shape:int32s data_type:string",
+    "$BOXES": "flip:bool clip:bool variance:floats step:floats offset:float",
     "$RESIZE": "align_corners:bool=false half_pixel_centers:bool=false",
 }
-
-# Built-in types whose definitions no network of ours needs; named only to tell them from custom
-# operators.
-_OTHERS = """
-cast celu conv1d conv3d conv3d-fix correlation1d_elemwise correlation1d_elemwise-fix
-correlation2d_elemwise correlation2d_elemwise-fix cost_volume cost_volume-fix depthwise-conv3d
-depthwise-conv3d-fix depthwise-fix div exp groupnorm gstiling hard-sigmoid-fix hard-softmax
-hard-tanh identity instancenorm l2_normalize max maxpool1d min mish neg pixel-shuffle
-pixel-shuffle-fix placeholder priorbox random_standard_normal reduction_max reduction_max-fix
-reduction_product reduction_sum reorg reorg-fix scale selu shape strided_slice-fix swish
-threshold tile-fix transposed-conv3d transposed-conv3d-fix transposed-depthwise-conv3d
-transposed-depthwise-conv3d-fix
-"""
 
 # (required, repeated) -> number in the file.
 _OCCURRENCE = {(True, False): 0, (False, False): 1, (False, True): 2, (True, True): 3}
@@ -151,7 +196,7 @@ def definitions() -> Dict[str, Definition]:
 
 def is_built_in(op_type: str) -> bool:
     """Whether the vendor's library knows ``op_type`` itself; if not, it is a custom operator."""
-    return op_type in definitions() or op_type in _OTHERS.split()
+    return op_type in definitions()
 
 
 def missing_attributes(op: Op) -> List[str]:
@@ -258,4 +303,4 @@ def _default(kind: AttrKind, text: str) -> Attr:
         return Attr(kind, text)
     if kind is AttrKind.BOOL:
         return Attr(kind, text == "true")
-    return Attr(kind, float(text or 0) if kind is AttrKind.FLOAT else int(text or 0))
+    return Attr(kind, int(text or 0) if kind is AttrKind.INT32 else float(text or 0))
