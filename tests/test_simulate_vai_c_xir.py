@@ -254,3 +254,17 @@ def test_it_is_a_program(source: Path, arch: Path, tmp_path: Path) -> None:
     assert done.returncode == 0
     assert b"Compile done." in done.stdout
     assert (tmp_path / "out" / "net.xmodel").is_file()
+
+
+def test_the_containers_path_of_an_arch_file_is_found(
+    source: Path, arch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scripts name it absolutely, and a simulated host cannot put a file there."""
+    named = "/opt/vitis_ai/compiler/arch/DPUCVDX8H/VCK50008PE/arch.json"
+    words = ("-x", source, "-a", named, "-o", tmp_path / "out", "-n", "net")
+    monkeypatch.setenv("VAI_ROOT", str(tmp_path))
+    assert call(*words) != 0
+    place = tmp_path / "compiler" / "arch" / "DPUCVDX8H" / "VCK50008PE"
+    place.mkdir(parents=True)
+    (place / "arch.json").write_bytes(arch.read_bytes())
+    assert call(*words) == 0

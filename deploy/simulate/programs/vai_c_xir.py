@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, Optional, Sequence, Tuple
 
+from ....compile.arch import DEFAULT_ROOT, ROOT_VARIABLE
 from ....compile.compiler import compile_xmodel
 from ....compile.options import CompilerOptions, parse_options
 from ....compile.targets import TARGETS, Target, target_by_name
@@ -121,7 +122,7 @@ def _inputs(xmodel: str, arch: str) -> Tuple[Path, Target, str]:
     if not xmodel or not arch or not Path(xmodel).is_file():
         raise _NoFrontEnd
     try:
-        record: Any = json.loads(Path(arch).read_text(encoding="utf-8"))
+        record: Any = json.loads(_in_container(arch).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise _ArchUnreadable(arch) from None
     if not isinstance(record, dict) or not {"target", "fingerprint"} & set(record):
@@ -136,6 +137,14 @@ def _inputs(xmodel: str, arch: str) -> Tuple[Path, Target, str]:
     if target is None:
         raise _unregistered(f"fingerprint={code}")
     return Path(xmodel), target, f"{target.dpu_name}_{target.fingerprint:016x}"
+
+
+def _in_container(arch: str) -> Path:
+    """The file a script names by its place in the vendor's container, which this host is not."""
+    path, root = Path(arch), os.environ.get(ROOT_VARIABLE)
+    if not path.exists() and root is not None and arch.startswith(f"{DEFAULT_ROOT}/"):
+        return Path(root) / arch[len(DEFAULT_ROOT) + 1 :]
+    return path
 
 
 def _known(target: Optional[Target]) -> Optional[Target]:
