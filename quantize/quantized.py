@@ -114,15 +114,17 @@ class QuantizedModel:
                     )
         return table
 
-    def export_xmodel(self, path: Union[str, Path]) -> None:
-        """Writes the quantized model in XIR, for batch 1, as the vendor's ``<Name>_int.xmodel``.
+    def export_xmodel(self, path: Union[str, Path], batch: int = 1) -> None:
+        """Writes the quantized model in XIR as the vendor's ``<Name>_int.xmodel``.
+
+        The compiler takes models for batch 1.
 
         Raises:
             UnsupportedError: an operator has no counterpart in XIR.
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_xmodel(self.to_xir(), path)
+        write_xmodel(self.to_xir(batch), path)
 
     def to_xir(self, batch: int = 1) -> Graph:
         """The quantized model as an XIR graph.

@@ -195,12 +195,7 @@ class Quantizer:
             UnsupportedError: a layer is used twice, or the release tunes in another way.
             FormatError: ``state`` is damaged.
         """
-        if not self.graph.release.layerwise_finetune:
-            raise UnsupportedError(
-                f"Fast finetune as release {self.graph.release} does it is not known here",
-                "its only variant tunes over the whole model",
-                "calibrate without it, or by release 2.0 or newer",
-            )
+        self.check_finetune()
         held = list(self._checked(batches))
         if not held:
             raise DataError("Fast finetune needs images", "none were given")
@@ -211,6 +206,19 @@ class Quantizer:
             journal = Journal(state, digest(rules, [[t.numpy() for t in b] for b in held]))
         cap = self.options.max_fix_position
         return finetune(self.graph, self.entries, held, cap, on_layer, journal, found)
+
+    def check_finetune(self) -> None:
+        """Refuses a release whose fast finetune is not known.
+
+        Raises:
+            UnsupportedError: says which are.
+        """
+        if not self.graph.release.layerwise_finetune:
+            raise UnsupportedError(
+                f"Fast finetune as release {self.graph.release} does it is not known here",
+                "its only variant tunes over the whole model",
+                "calibrate without it, or by release 2.0 or newer",
+            )
 
     def calibrate(
         self,

@@ -20,7 +20,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, TypeVar
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, TypeVar
 
 from ..compile.xir.soundness import FIX_POINTS
 from ..errors import FormatError, MismatchError, OrderError
@@ -110,6 +110,16 @@ def load(folder: Path) -> QuantInfo:
         OrderError: nothing was calibrated there.
         FormatError: a file is not what its name says.
     """
+    info, corrected = load_positions(folder)
+    return replace(info, corrections=load_corrections(folder) if corrected else None)
+
+
+def load_positions(folder: Path) -> Tuple[QuantInfo, bool]:
+    """``quant_info.json`` alone, without corrections, and whether biases were corrected.
+
+    Raises:
+        OrderError, FormatError: see ``load``.
+    """
     path = folder / QUANT_INFO
     if not path.is_file():
         raise OrderError(
@@ -129,15 +139,9 @@ def load(folder: Path) -> QuantInfo:
         raise FormatError(
             f"{path} is not a calibration result", f"{type(error).__name__}: {error}", _CALIBRATE
         ) from error
-    return QuantInfo(
-        params,
-        outputs,
-        _load_corrections(folder / BIAS_CORR) if corrected else None,
-        raw.get("graph_md5"),
-        str(raw.get("version", "")),
-        bool(raw.get("fast_finetuned", tuned)),
-        release,
-    )
+    version, finetuned = str(raw.get("version", "")), bool(raw.get("fast_finetuned", tuned))
+    digest = raw.get("graph_md5")
+    return QuantInfo(params, outputs, None, digest, version, finetuned, release), corrected
 
 
 def _release(raw: Mapping[str, Any]) -> Release:
@@ -165,12 +169,19 @@ def same_form(first: Release, second: Release) -> bool:
     return first == second or {first.name, second.name} == oldest
 
 
-def fitted(info: QuantInfo, graph: QuantizerGraph, entries: Entries, source: str) -> QuantInfo:
+def fitted(
+    info: QuantInfo,
+    graph: QuantizerGraph,
+    entries: Entries,
+    source: str,
+    allow_unfilled: bool = False,
+) -> QuantInfo:
     """``info`` with the names this graph has; refuses a calibration made for another model.
 
     Parameters, and tensors in release 3.5, are found by name. Other names end in a number of the
     tracer that wrote them; they must have the module scopes of this graph's, in order.
-    ``source`` names where ``info`` comes from.
+    ``source`` names where ``info`` comes from; ``allow_unfilled`` takes a calibration that left
+    tensors without a position, which then stay float.
 
     Raises:
         MismatchError: structure, names or shapes differ; the first names that do are listed.
@@ -184,7 +195,7 @@ def fitted(info: QuantInfo, graph: QuantizerGraph, entries: Entries, source: str
             weighted = [node for node in graph.nodes if node.op in WEIGHTED]
             corrections = _renamed("bias corrections", corrections, weighted, graph, source)
     _check_names("tensors", [graph.file_name(node) for node in entries.outputs], outputs, source)
-    for node in entries.filled:
+    for node in () if allow_unfilled else entries.filled:
         if outputs[graph.file_name(node)] is None:
             raise FormatError(
                 f"The calibration in {source} has no fix position for {graph.file_name(node)}",
@@ -328,7 +339,14 @@ class _Plain(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it holds a {module}.{name}")
 
 
-def _load_corrections(path: Path) -> Dict[str, Optional[List[float]]]:
+def load_corrections(folder: Path) -> Dict[str, Optional[List[float]]]:
+    """``bias_corr.pth`` of a calibration.
+
+    Raises:
+        OrderError: it is missing.
+        FormatError: it is something else.
+    """
+    path = folder / BIAS_CORR
     if not path.is_file():
         raise OrderError(
             f"The calibration in {path.parent} was made with bias correction, but {path.name} is "

@@ -1,4 +1,4 @@
-"""The drop-in module ``nndct_shared``."""
+"""The drop-in module ``nndct_shared``: what scripts import of the quantizer's common part."""
 
 from __future__ import annotations
 
