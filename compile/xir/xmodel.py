@@ -24,8 +24,13 @@ _INSPECT = "deepfake-fpga inspect FILE.xmodel"
 _FETCH_AGAIN = "copy or download the file again and compare its size and checksum with the source"
 
 
-def read_xmodel(path: Union[str, Path]) -> Graph:
+def read_xmodel(path: Union[str, Path], allow_empty: bool = False) -> Graph:
     """The graph in the ``.xmodel`` file ``path``, quantized or compiled, ours or the vendor's.
+
+    Args:
+        path: the file.
+        allow_empty: take a graph without operators, which nobody means to read, but scripts that
+            build graphs may.
 
     Raises:
         MissingError: there is no such file.
@@ -51,19 +56,20 @@ def read_xmodel(path: Union[str, Path]) -> Graph:
         ) from None
     except OSError as error:
         raise MissingError(f"{path} cannot be read", str(error), f"ls -l {path.parent}") from error
-    return parse_xmodel(data, str(path))
+    return parse_xmodel(data, str(path), allow_empty)
 
 
-def parse_xmodel(data: bytes, source: str) -> Graph:
+def parse_xmodel(data: bytes, source: str, allow_empty: bool = False) -> Graph:
     """The graph serialized in ``data``; ``source`` names it in errors.
 
     Unlike the vendor's reader, this one refuses a message without operators or without a subgraph
-    tree: no tool writes one, and empty and foreign files would pass as such.
+    tree: no tool writes one, and empty and foreign files would pass as such. With ``allow_empty``
+    it takes one without operators and unknown fields.
 
     Raises:
         FormatError: ``data`` is no readable model.
     """
-    if not data:
+    if not data and not allow_empty:
         raise FormatError(f"{source} is empty", "0 bytes", _FETCH_AGAIN)
     try:
         message = SCHEMA.decode("Graph", data)
@@ -74,6 +80,8 @@ def parse_xmodel(data: bytes, source: str) -> Graph:
             f"{len(data)} bytes: {error}",
             _FETCH_AGAIN,
         ) from error
+    if allow_empty and not message["op_node"] and UNKNOWN not in message:
+        return _Reader(source).graph(message)
     if message["subg_root"] is None or not message["op_node"]:
         _refuse_foreign(data, source)
         missing = "subgraph tree" if message["op_node"] else "operators"
@@ -189,7 +197,8 @@ class _Reader:
                     f"of the operators {other!r} and {op.name!r}",
                     _FETCH_AGAIN,
                 )
-        graph.root = self.subgraph(message["subg_root"], graph, set())
+        if message["subg_root"] is not None:
+            graph.root = self.subgraph(message["subg_root"], graph, set())
         graph.attrs = self.attrs(message["graph_attr"], "the graph")
         graph.op_defs = [OpDef(d["name"], SCHEMA.encode("OpDef", d)) for d in message["op_defs"]]
         graph.unknown = message.get(UNKNOWN, b"")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Callable, List, Optional, Sequence
+from typing import Callable, List, Sequence
 
 from ....compile.xir import graph as records
 from ....compile.xir.opdefs import Definition, definitions, op_def, op_defs
@@ -16,15 +15,14 @@ from .operators import custom_definition
 def load(fname: str) -> records.Graph:
     """The graph in the file, operators completed with their optional attributes and inputs.
 
-    Unlike our own reader, and like the genuine one, this takes a file without operators, an
-    empty one too.
+    Like the genuine reader, this takes a file without operators, an empty one too.
 
     Raises:
         XirAbort: there is no such file, or it is no ``.xmodel``.
     """
     try:
-        graph = _without_operators(fname) or read_xmodel(fname)
-    except (ToolkitError, OSError) as error:
+        graph = read_xmodel(fname, allow_empty=True)
+    except ToolkitError as error:
         raise abort("XIR_READ_PB_FAILURE", "failed to read pb file", f"file = {fname}") from error
     known = definitions()
     for op in graph.ops.values():
@@ -68,13 +66,6 @@ def save(
         raise abort(
             "XIR_WRITE_PB_FAILURE", "failed to write pb file", f"file = {fname}: {error}"
         ) from error
-
-
-def _without_operators(fname: str) -> Optional[records.Graph]:
-    data = Path(fname).read_bytes()
-    if not data:
-        return records.Graph("")
-    return None
 
 
 def _complete(op: records.Op, definition: Definition) -> None:
