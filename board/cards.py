@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from ..errors import DeviceError, FormatError, MissingError
-from .examine import Platform, parse_examine
+from .examine import parse_examine
 from .examine_text import (
     ListedDevice,
     ManagementReport,
@@ -40,7 +40,7 @@ class Card:
         installed_shells: on the host, ready to be flashed or already running.
         management_driver, user_driver: kernel drivers in use, empty for none.
         sc_version, sc_expected: of the satellite controller.
-        xrt: version of XRT that sees the card, empty where none does.
+        xrt: version of XRT on the host, empty where there is none.
         ready: whether it can be worked with; ``None`` where nothing tells.
         evidence: name of an attribute to where it is from.
         notes: what is wrong or unusual, with what to do.
@@ -145,18 +145,21 @@ def find_cards(timeout: float = 20.0, sysfs: Path = SYSFS) -> CardSearch:
         if slot not in cards and "vck5000" in device.shell:
             cards[slot] = Card(slot, evidence={"slot": source})
         if slot in cards:
-            cards[slot] = _with_listed(cards[slot], device, versions, source)
-    if source and cards:
+            cards[slot] = _with_listed(cards[slot], device, source)
+    if versions.xrt:
+        said_by = source or "xbutil"
+        cards = {s: _changed(card, {"xrt": versions.xrt}, said_by) for s, card in cards.items()}
+    if source:
         cards = {
-            slot: _with_platform(card, timeout) if card.shell else card
+            slot: _with_platform(card, timeout, "scan" in source) if card.shell else card
             for slot, card in cards.items()
         }
-    managed, said = _managed(timeout) if cards else ((), [])
+    managed, manager, said = _managed(timeout) if cards else ((), "", [])
     notes += said
     for report in managed:
         slot = report.bdf.rpartition(".")[0]
         if slot in cards:
-            cards[slot] = _with_management(cards[slot], report)
+            cards[slot] = _with_management(cards[slot], report, manager)
     finished = tuple(_judged(cards[slot], bool(source)) for slot in sorted(cards))
     return CardSearch(finished, others, versions, tuple(notes), evidence)
 
@@ -182,7 +185,7 @@ def _listed(timeout: float) -> Tuple[Tuple[ListedDevice, ...], Versions, str, Li
             versions = parse_versions(scan.text)
             if not versions.xrt:
                 versions = parse_versions(run_tool("xbutil", ["version"], timeout).text)
-            if scan.status == 0 or parse_devices(scan.text):
+            if "card" in scan.text + scan.errors:
                 output, devices = scan, parse_devices(scan.text)
     except (MissingError, DeviceError) as error:
         return (), Versions(), "", [f"{error.cause} ({error.next_step})"]
@@ -191,8 +194,8 @@ def _listed(timeout: float) -> Tuple[Tuple[ListedDevice, ...], Versions, str, Li
     return devices, versions, f"`{output.line}`", []
 
 
-def _managed(timeout: float) -> Tuple[Tuple[ManagementReport, ...], List[str]]:
-    """All cards as xbmgmt tells them."""
+def _managed(timeout: float) -> Tuple[Tuple[ManagementReport, ...], str, List[str]]:
+    """All cards as xbmgmt tells them, and by which command."""
     try:
         output = run_tool("xbmgmt", ["examine", "-r", "platform"], timeout)
         if output.timed_out:
@@ -201,12 +204,13 @@ def _managed(timeout: float) -> Tuple[Tuple[ManagementReport, ...], List[str]]:
         if not reports:
             legacy = run_tool("xbmgmt", ["flash", "--scan"], timeout)
             reports = parse_management(legacy.text)
+            output = legacy if reports else output
     except (MissingError, DeviceError) as error:
-        return (), [f"{error.cause} ({error.next_step})"]
+        return (), "", [f"{error.cause} ({error.next_step})"]
     if reports:
-        return reports, []
+        return reports, f"`{output.line}`", []
     why = output.last_words or "it printed nothing"
-    return (), [f"xbmgmt told nothing: {why} (it needs root: sudo xbmgmt examine -r platform)"]
+    return (), "", [f"xbmgmt told nothing: {why} (it needs root: sudo xbmgmt examine -r platform)"]
 
 
 def _with_function(card: Card, function: PciFunction, source: str) -> Card:
@@ -214,6 +218,10 @@ def _with_function(card: Card, function: PciFunction, source: str) -> Card:
         **card.evidence,
         "silicon": f"10ee:{function.device} in {source}",
     }
+    if function.off_the_bus:
+        evidence["ready"] = f"{function.bdf} reads as ff in {source}"
+        gone = f"{function.bdf} has fallen off the bus: cold restart"
+        card = replace(card, ready=False, notes=(*card.notes, gone))
     if function.role is Role.MANAGEMENT:
         evidence["management_driver"] = evidence["management_bdf"] = source
         return replace(
@@ -233,16 +241,14 @@ def _with_function(card: Card, function: PciFunction, source: str) -> Card:
     )
 
 
-def _with_listed(card: Card, device: ListedDevice, versions: Versions, source: str) -> Card:
+def _with_listed(card: Card, device: ListedDevice, source: str) -> Card:
     changes: Dict[str, Any] = {}
     if device.shell and not card.shell:
         changes["shell"] = device.shell
     if device.uuid:
         changes["uuid"] = device.uuid
-    if not device.management and device.ready is not None:
+    if not device.management and device.ready is not None and card.ready is None:
         changes["ready"] = device.ready
-    if versions.xrt:
-        changes["xrt"] = versions.xrt
     if not device.management and not card.user_bdf:
         changes["user_bdf"] = device.bdf
     if card.silicon is None and device.shell:
@@ -251,20 +257,24 @@ def _with_listed(card: Card, device: ListedDevice, versions: Versions, source: s
     return _changed(card, changes, source)
 
 
-def _with_platform(card: Card, timeout: float) -> Card:
+def _with_platform(card: Card, timeout: float, legacy: bool) -> Card:
     """Adds what the user function tells of the platform, which needs no root."""
     if not card.user_bdf:
         return card
-    platform, source = Platform(), ""
     try:
         content, output = run_for_json(
             "xbutil", ["examine", "-d", card.user_bdf, "-r", "platform"], timeout
         )
         reports = parse_examine(content) if content is not None else ()
-        source = f"`{output.line}`"
-        platform = reports[0].platform if reports else platform
     except (MissingError, DeviceError, FormatError):
-        pass
+        return card
+    source = f"`{output.line}`"
+    if not reports and legacy:
+        return card
+    if not reports:
+        notes = (*card.notes, f"it does not answer: {output.last_words or output.ending}")
+        return _changed(card, {"ready": False, "notes": notes}, source)
+    platform = reports[0].platform
     found = {
         "shell": platform.shell,
         "sc_version": platform.sc_version,
@@ -273,7 +283,7 @@ def _with_platform(card: Card, timeout: float) -> Card:
     return _changed(card, {name: value for name, value in found.items() if value}, source)
 
 
-def _with_management(card: Card, report: ManagementReport) -> Card:
+def _with_management(card: Card, report: ManagementReport, source: str) -> Card:
     changes: Dict[str, Any] = {"installed_shells": tuple(p.shell for p in report.installed)}
     if not card.management_bdf:
         changes["management_bdf"] = report.bdf
@@ -284,7 +294,7 @@ def _with_management(card: Card, report: ManagementReport) -> Card:
             changes["sc_version"] = report.running.sc_version
         if report.running.uuid and not card.uuid:
             changes["uuid"] = report.running.uuid
-    return _changed(card, changes, "xbmgmt")
+    return _changed(card, changes, source)
 
 
 def _changed(card: Card, changes: Dict[str, Any], source: str) -> Card:
@@ -297,7 +307,7 @@ def _judged(card: Card, asked: bool) -> Card:
 
     ``asked`` is whether XRT's tools answered.
     """
-    notes = []
+    notes = list(card.notes)
     unbound = [
         f"{bdf} has no driver ({driver})"
         for bdf, found, driver in (

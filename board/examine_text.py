@@ -257,7 +257,7 @@ def _section(title: str) -> str:
 
 def _partition(record: Dict[str, str]) -> Partition:
     uuid = text(record.get("platform uuid")) or text(record.get("platform id"))
-    return Partition(text(record.get("platform")), text(record.get("sc version")), uuid.upper())
+    return Partition(text(record.get("platform")), text(record.get("sc version")), uuid)
 
 
 def _flash_scan(said: str) -> Tuple[ManagementReport, ...]:

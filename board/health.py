@@ -245,7 +245,8 @@ def _legacy(
     try:
         report = parse_dump(json.loads(output.text))
     except (ValueError, FormatError):
-        said = before.last_words or output.last_words or "neither examine nor dump gave a report"
+        words = [f"{o.command[1]}: {o.last_words}" for o in (before, output) if o.last_words]
+        said = "; ".join(words) or "neither examine nor dump gave a report"
         raise DeviceError(
             "xbutil reports no card" if bdf is None else f"xbutil reports no card {bdf}",
             said,

@@ -51,7 +51,7 @@ class PciFunction:
         device: number in four lower-case digits; empty where lspci named it instead.
         driver: in use; empty for none.
         modules: drivers that could be used.
-        text: what the class or device is called.
+        text: what follows the class in lspci's line.
     """
 
     bdf: str
@@ -74,6 +74,11 @@ class PciFunction:
     def slot(self) -> str:
         """The address without the function, which both functions of a card share."""
         return self.bdf.rpartition(".")[0]
+
+    @property
+    def off_the_bus(self) -> bool:
+        """Whether reads from it give only ones, as from a card that has died or been unplugged."""
+        return "(rev ff)" in self.text
 
     @property
     def other_card(self) -> str:
@@ -117,7 +122,7 @@ def parse_lspci(said: str) -> Tuple[PciFunction, ...]:
         match = _HEADER.match(line)
         if match:
             close()
-            header = _function(match.group(1), match.group(2), match.group(3))
+            header = _function(match.group(1), match.group(3))
         elif not line.strip():
             close()
             header = None
@@ -150,13 +155,13 @@ def read_sysfs(root: Path = SYSFS) -> Tuple[PciFunction, ...]:
     return tuple(found)
 
 
-def _function(bdf: str, before: str, after: str) -> Optional[PciFunction]:
+def _function(bdf: str, after: str) -> Optional[PciFunction]:
     """The function a header line describes, ``None`` for another vendor's."""
     numbers = re.search(r"(?:^|\[)([0-9a-fA-F]{4}):([0-9a-fA-F]{4})(?:\]|\s|$)", after)
     if numbers:
         if numbers.group(1).lower() != VENDOR:
             return None
-        return PciFunction(full_bdf(bdf), numbers.group(2).lower(), text=before)
+        return PciFunction(full_bdf(bdf), numbers.group(2).lower(), text=after)
     if "xilinx" not in after.lower():
         return None
     device = re.search(r"\bDevice ([0-9a-fA-F]{4})\b", after)

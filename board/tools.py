@@ -64,12 +64,12 @@ class ToolOutput:
 
     @property
     def last_words(self) -> str:
-        """The last line said, of standard error first; for messages."""
-        for stream in (self.errors, self.text):
-            lines = [line.strip() for line in stream.splitlines() if line.strip()]
-            if lines:
-                return lines[-1][:300]
-        return ""
+        """The line for messages: the last with "error" in it, else the last of all."""
+        lines = [s.strip() for s in (*self.text.splitlines(), *self.errors.splitlines())]
+        lines = [line for line in lines if line]
+        # A usage text may follow the error.
+        errors = [line for line in lines if "error" in line.lower()]
+        return (errors or lines or [""])[-1][:300]
 
     @property
     def ending(self) -> str:
