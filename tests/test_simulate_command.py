@@ -123,7 +123,10 @@ def test_python_is_the_one_on_the_path_if_it_can(
     lacking.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert words(["python3", "x.py"]) == sys.executable
-    lacking.write_text("#!/bin/sh\nexit 0\n")
+    lacking.write_text("#!/bin/sh\necho \"['torch']\"\n")
+    assert words(["python3", "x.py"]) == sys.executable
+    assert "lacks torch" in choose_python(["python3", "x.py"])[1]
+    lacking.write_text("#!/bin/sh\necho '[]'\n")
     assert words(["python3", "x.py"]) == "python3"
     assert words(["python", "x.py"]) == sys.executable
     assert choose_python(["xbutil"]) == (["xbutil"], "")

@@ -5,6 +5,7 @@ One child process and all that it starts see Vitis AI and a card; nothing else d
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import os
@@ -26,7 +27,10 @@ from .options import SimulateOptions
 PROGRAMS = ("vai_c_xir", "xbutil", "xbmgmt", "lspci")
 """Programs that stand on the PATH of a simulated host."""
 
-_NEEDED = "import numpy, click, yaml"
+_WANTED = ("numpy", "click", "yaml", "onnx", "onnxruntime", "torch")
+"""What the drop-in modules use; all but the first three can be done without, slowly or in part."""
+
+_ASK = "import importlib.util as u, sys; print([n for n in sys.argv[1:] if not u.find_spec(n)])"
 
 _SHIM = '''"""__drop_in__ deepfake-fpga: imports the drop-in module of this name."""
 import importlib
@@ -207,22 +211,33 @@ def package_home() -> Path:
 def choose_python(command: Sequence[str]) -> Tuple[List[str], str]:
     """The command with a Python that can run the drop-in modules, and why it was taken.
 
-    ``python`` and ``python3`` mean the one on the PATH; where that lacks numpy, click or PyYAML,
-    this process's own. Other commands stay as they are.
+    ``python`` and ``python3`` mean the one on the PATH; where that lacks a package that the drop-in
+    modules use and this process has, this process's own. Other commands stay as they are.
     """
     words = list(command)
     if words[0] not in ("python", "python3"):
         return words, ""
     found = shutil.which(words[0])
+    seen = "there is none on the PATH"
     if found is not None:
-        done = subprocess.run(
-            [found, "-c", _NEEDED], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        if done.returncode == 0:
+        wanted = [name for name in _WANTED if importlib.util.find_spec(name) is not None]
+        lacks = _lacking(found, wanted)
+        if not lacks:
             return words, f"{words[0]} is {found}, the one on the PATH"
-    seen = "there is none on the PATH" if found is None else f"{found} lacks numpy, click or PyYAML"
+        seen = f"{found} lacks {', '.join(lacks)}"
     words[0] = sys.executable
     return words, f"{command[0]} is {sys.executable}: {seen}"
+
+
+def _lacking(python: str, names: Sequence[str]) -> List[str]:
+    """Which of these packages an interpreter does not have; all where it cannot be asked."""
+    done = subprocess.run(
+        [python, "-c", _ASK, *names], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    try:
+        return [str(name) for name in ast.literal_eval(done.stdout.decode("utf-8"))]
+    except (SyntaxError, ValueError):
+        return list(names)
 
 
 def _joined(first: Path, rest: str) -> str:
