@@ -341,6 +341,7 @@ class _Run:
         prediction = None
         if batch.ticket is not None:
             prediction = self.session.result(batch.ticket)
+            name = prediction.device or name
             self._in_flight.release()
         start = time.perf_counter()
         results, slot = [], 0

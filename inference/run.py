@@ -106,6 +106,7 @@ def run(
     meter.seconds["device"] += session.timings.device - before.device
     meter.seconds["post"] += session.timings.host - before.host
     notes = [f"{source.name}: {note}" for source in sources for note in source.notes]
+    notes.extend(session.incidents())
     written: List[Path] = [output / RECORDS]
     for sink in sinks:
         if isinstance(sink, OverlayVideoSink):
@@ -120,6 +121,7 @@ def run(
         model_reason=options.model_reason,
         device=session.device_name,
         device_reason=session.reason,
+        devices=tally.devices,
         batch=session.batch,
         threads=threads,
         threshold=options.threshold,

@@ -7,21 +7,24 @@ zeros and its answer trimmed, so slot k always gives what a single run gives.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, List, Optional, Set
 
 import numpy as np
 
+from ..compile.weights import constant_arrays
 from ..compile.xir.graph import Graph, Op, Subgraph
 from ..errors import (
     DataError,
     DeviceError,
     MismatchError,
     MissingError,
+    ToolkitError,
     UnsupportedError,
     UsageError,
 )
@@ -29,8 +32,16 @@ from ..files import sha256
 from ..preprocessing import quantization_table, to_codes, to_float
 from .artifact import Artifact
 from .cpu_operators import fix2float, is_supported, run_cpu_operator, sigmoid
-from .devices import choose_device, open_device
+from .devices import (
+    FALLBACKS,
+    CardOptions,
+    choose_device,
+    open_device,
+    open_devices,
+    sim_available,
+)
 from .devices.base import Device
+from .devices.fallback import FallbackDevice
 from .devices.recording import Recorder, Recording
 
 Arrays = Dict[str, np.ndarray]
@@ -45,11 +56,13 @@ class Prediction:
         mask: uint8 ``[n, H, W]``, the class of each pixel: the largest logit, the first wins.
         real: float32 ``[n]``, the classifier output (1 stands for ``classifier_one``).
         logits: the mask logits ``[n, H, W, classes]`` as int8 codes (float32 on ``float``).
+        device: the device that computed them; two joined by ``+`` where each did a part.
     """
 
     mask: np.ndarray
     real: np.ndarray
     logits: np.ndarray
+    device: str = ""
 
 
 @dataclass
@@ -80,6 +93,7 @@ class _Job:
     step: int
     ticket: int
     values: Arrays
+    devices: List[str] = field(default_factory=list)
 
 
 class Session:
@@ -95,6 +109,8 @@ class Session:
         record: a file to keep the device's inputs and outputs in; it appears when the session is
             closed without an error.
         recording: the file that the device ``replay`` plays back.
+        card: how the card is used.
+        fallback: the device that goes on where the card fails or cannot be opened; empty for none.
 
     Attributes:
         artifact: as given.
@@ -108,7 +124,7 @@ class Session:
         MissingError: an unknown device, ``float`` without a checkpoint, or ``replay`` without a
             recording.
         MismatchError: the recording is of another model.
-        UsageError: the float device is to be recorded.
+        UsageError: the float device is to be recorded, or there is no such fallback.
         UnsupportedError: the model has an operator nobody here can run.
     """
 
@@ -121,10 +137,14 @@ class Session:
         checkpoint: Optional[Path] = None,
         record: Optional[Path] = None,
         recording: Optional[Path] = None,
+        card: Optional[CardOptions] = None,
+        fallback: str = "",
     ) -> None:
         self.artifact = artifact
         self.batch = artifact.batch
-        self.device_name, self.reason = choose_device(device)
+        _check_fallback(fallback)
+        self.device_name, self.reason = choose_device(device, artifact.graph, artifact.path, card)
+        self._switches: List[str] = []
         self.timings = Timings()
         self._lock = threading.Lock()
         self._jobs: Dict[int, _Job] = {}
@@ -145,9 +165,7 @@ class Session:
             if self.device_name == "replay" and recording is not None:
                 self._recording = open_recording(recording, artifact)
             try:
-                self._model = _CompiledModel(
-                    artifact, self.device_name, self.batch, threads, self._recording
-                )
+                self._model = self._open(threads, card, fallback)
             except BaseException:
                 self.close()
                 raise
@@ -166,6 +184,32 @@ class Session:
                 self.close()
                 raise
             self._model.record(self._recorder)
+
+    def _open(
+        self, threads: Optional[int], card: Optional[CardOptions], fallback: str
+    ) -> _CompiledModel:
+        """The compiled model on the device chosen, or on the fallback where that is refused."""
+        wanted = self.device_name
+        if wanted != "card":
+            return _CompiledModel(self.artifact, wanted, self.batch, threads, self._recording)
+        try:
+            return _CompiledModel(
+                self.artifact, wanted, self.batch, threads, card=card, fallback=fallback
+            )
+        except ToolkitError as error:
+            if not fallback:
+                raise
+            self.device_name = fallback
+            self.reason = f"fallback, for the card was refused: {error}"
+            self._switches.append(f"{fallback} computes, for the card was refused: {error}")
+        return _CompiledModel(self.artifact, fallback, self.batch, threads)
+
+    def incidents(self) -> List[str]:
+        """What went wrong since the opening and was mended, in words, oldest first."""
+        found = list(self._switches)
+        for device in self._model.devices:
+            found.extend(line for line in device.incidents() if line not in found)
+        return found
 
     def submit(self, images: np.ndarray) -> int:
         """Starts one batch.
@@ -287,6 +331,8 @@ class _CompiledModel(_Model):
         batch: int,
         threads: Optional[int],
         recording: Optional[Recording] = None,
+        card: Optional[CardOptions] = None,
+        fallback: str = "",
     ) -> None:
         self.graph, self.batch = artifact.graph, batch
         self.input = self.graph.op(artifact.input_op)
@@ -307,25 +353,32 @@ class _CompiledModel(_Model):
             None if fix_point is None else quantization_table(fix_point, self.preprocessing)
         )
         self.constants = _host_constants(self.graph, self.steps)
-        self.devices = []
-        self.by_step: Dict[int, Device] = {}
-        try:
-            for index, subgraph in enumerate(self.steps):
-                if subgraph.device == "DPU":
-                    device = open_device(
-                        device_name,
-                        self.graph,
-                        subgraph,
-                        batch=batch,
-                        threads=threads,
-                        recording=recording,
-                    )
-                    self.devices.append(device)
-                    self.by_step[index] = device
-        except Exception:
-            for device in self.devices:
-                device.close()
-            raise
+        dpu = {index: s for index, s in enumerate(self.steps) if s.device == "DPU"}
+        if fallback:
+            for subgraph in dpu.values():
+                constant_arrays(self.graph, subgraph)  # it must be able to go on
+        model = artifact.path if artifact.path.is_file() else None
+        self.devices = open_devices(
+            device_name,
+            self.graph,
+            list(dpu.values()),
+            batch=batch,
+            threads=threads,
+            recording=recording,
+            model=model,
+            card=card,
+        )
+        if fallback:
+            self.devices = [
+                FallbackDevice(
+                    device,
+                    functools.partial(
+                        open_device, fallback, self.graph, subgraph, batch=batch, threads=threads
+                    ),
+                )
+                for device, subgraph in zip(self.devices, dpu.values())
+            ]
+        self.by_step: Dict[int, Device] = dict(zip(dpu, self.devices))
         self.op_of = {op.tensor.name: op.name for op in self.graph.ops.values()}
 
     def record(self, recorder: Recorder) -> None:
@@ -372,7 +425,9 @@ class _CompiledModel(_Model):
     def finish(self, job: _Job) -> float:
         host = 0.0
         while job.step < len(self.steps):
-            for name, array in self.by_step[job.step].wait(job.ticket).items():
+            answer = self.by_step[job.step].answer(job.ticket)
+            job.devices.append(answer.device)
+            for name, array in answer.outputs.items():
                 job.values[self.op_of[name]] = array
             job.step += 1
             start = time.perf_counter()
@@ -386,7 +441,8 @@ class _CompiledModel(_Model):
         fix_point = self.classifier.tensor.fix_point
         if fix_point is not None:
             real = sigmoid(fix2float(real, fix_point))
-        return Prediction(first_largest(logits), real.astype(np.float32), logits)
+        device = "+".join(dict.fromkeys(job.devices))
+        return Prediction(first_largest(logits), real.astype(np.float32), logits, device)
 
 
 class _FloatModel(_Model):
@@ -427,7 +483,19 @@ class _FloatModel(_Model):
     def read(self, job: _Job) -> Prediction:
         logits = job.values[self.names[1]][: job.images].transpose(0, 2, 3, 1)
         real = job.values[self.names[2]][: job.images].reshape(-1)
-        return Prediction(first_largest(logits), real, logits)
+        return Prediction(first_largest(logits), real, logits, self.device.name)
+
+
+def _check_fallback(fallback: str) -> None:
+    """Refuses a fallback that could not go on."""
+    if fallback and fallback not in FALLBACKS:
+        raise UsageError(
+            f"{fallback!r} cannot go on for the card", f"known are {', '.join(FALLBACKS)}"
+        )
+    if fallback == "sim":
+        available, reason = sim_available()
+        if not available:
+            raise DeviceError("The fallback sim cannot compute", reason, "--fallback reference")
 
 
 def model_sha256(artifact: Artifact) -> str:

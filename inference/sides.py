@@ -19,7 +19,7 @@ from ..errors import MismatchError, MissingError, UsageError
 from ..preprocessing import Preprocessing, quantization_table, to_codes, to_float
 from .artifact import MANIFEST, artifact_of, read_manifest
 from .cpu_operators import is_supported, run_cpu_operator
-from .devices import GRAPH_DEVICES, choose_device, open_device
+from .devices import GRAPH_DEVICES, choose_device, choose_simulated, open_device
 from .devices.base import Device
 from .devices.recording import Recording, is_recording
 from .quantized_graph import QuantizedGraph
@@ -374,7 +374,13 @@ def _open_xmodel(
         from ..compile.constants import place_constants
 
         place_constants(graph, read_xmodel(weights))
-    name, _ = choose_device(device or "auto")
+    name, _ = choose_device(device) if device else choose_simulated()
+    if name == "card":
+        raise UsageError(
+            "The card cannot be used as a side: it returns outputs, not the tensors inside",
+            str(path),
+            "deepfake-fpga run --device card --record FILE, then name FILE as a side",
+        )
     if name not in GRAPH_DEVICES:
         raise UsageError(f"{name} does not run compiled models", str(path), f"wanted: {FORMS}")
     return CompiledSide(text, path, graph, name, batch, threads)

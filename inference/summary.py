@@ -92,11 +92,14 @@ class Tally(Sink):
         self.statuses = dict.fromkeys((status.value for status in Status), 0)
         self.sources = [SourceSummary(source.name, source.kind) for source in sources]
         self.accuracy = accuracy
+        self.devices: Dict[str, int] = {}
 
     def write(self, result: FrameResult, rendered: Any) -> None:
         """Counts one result."""
         self.statuses[result.status.value] += 1
         self.sources[result.origin].add(result)
+        if result.real is not None:
+            self.devices[result.device] = self.devices.get(result.device, 0) + 1
         if self.accuracy is not None:
             self.accuracy.add(result)
 
@@ -112,6 +115,7 @@ class Summary:
         model_reason: why that one.
         device: the device taken.
         device_reason: why.
+        devices: frames answered by each device; several where another one had to go on.
         batch: slots of one batch.
         threads: workers.
         threshold: fake probability from which a verdict is FAKE.
@@ -130,6 +134,7 @@ class Summary:
     model_reason: str
     device: str
     device_reason: str
+    devices: Dict[str, int]
     batch: int
     threads: int
     threshold: float
@@ -181,6 +186,7 @@ class Summary:
             "model_reason": self.model_reason,
             "device": self.device,
             "device_reason": self.device_reason,
+            "frames_by_device": self.devices,
             "threads": self.threads,
             "batch": {
                 "size": self.batch,

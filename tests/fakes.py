@@ -89,6 +89,9 @@ class FakeSession:
             real = self.reals(images)
         return Prediction(mask, real, np.zeros(0, np.int8))
 
+    def incidents(self) -> List[str]:
+        return []
+
     def as_session(self) -> Session:
         return cast(Session, self)
 

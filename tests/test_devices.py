@@ -718,8 +718,9 @@ def test_auto_without_onnx_takes_the_reference(
 
 
 def test_the_card_is_refused_with_what_was_looked_for() -> None:
-    with pytest.raises(DeviceError, match=r"vart.*dev/dri.*XLNX_VART_FIRMWARE") as error:
-        choose_device("card")
+    graph = small_graph()
+    with pytest.raises(DeviceError, match=r"vart.*XLNX_VART_FIRMWARE.*dev/dri") as error:
+        open_device("card", graph, graph.subgraphs("DPU")[0], batch=2)
     assert "--device sim" in error.value.next_step
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
-from typing import Dict, Mapping, Optional, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -37,6 +37,13 @@ class TensorInfo:
     def dtype(self) -> np.dtype:
         """int8 for fixed point, float32 otherwise."""
         return np.dtype(np.float32 if self.fix_point is None else np.int8)
+
+
+class Answer(NamedTuple):
+    """What a batch came to and which device it was that computed it."""
+
+    outputs: Dict[str, np.ndarray]
+    device: str
 
 
 class Device(abc.ABC):
@@ -78,6 +85,14 @@ class Device(abc.ABC):
         Raises:
             DeviceError: the ticket is unknown, or the device failed.
         """
+
+    def answer(self, ticket: int) -> Answer:
+        """``wait``, and the name of the device that computed; each ticket once, by either."""
+        return Answer(self.wait(ticket), self.name)
+
+    def incidents(self) -> List[str]:
+        """What went wrong since the opening and was mended, oldest first."""
+        return []
 
     @abc.abstractmethod
     def close(self) -> None:

@@ -24,7 +24,7 @@ import numpy as np
 
 from ...errors import FormatError, MissingError
 from ...files import refuse_impostor, replacing
-from .base import Batch, Device, TensorInfo
+from .base import Answer, Batch, Device, TensorInfo
 
 HEAD, TAIL = "recording.json", "images.json"
 FORMAT = 1
@@ -159,10 +159,16 @@ class _RecordedDevice(Device):
         return ticket
 
     def wait(self, ticket: int) -> Dict[str, np.ndarray]:
-        outputs = self._device.wait(ticket)
+        return self.answer(ticket).outputs
+
+    def answer(self, ticket: int) -> Answer:
+        answer = self._device.answer(ticket)
         self.seconds = self._device.seconds
-        self._recorder.write(self._numbers.pop(ticket), self._part, "out", outputs)
-        return outputs
+        self._recorder.write(self._numbers.pop(ticket), self._part, "out", answer.outputs)
+        return answer
+
+    def incidents(self) -> List[str]:
+        return self._device.incidents()
 
     def close(self) -> None:
         self._device.close()
