@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Callable, List, Sequence
 
 from ....compile.xir import graph as records
 from ....compile.xir.opdefs import Definition, definitions, op_def, op_defs
 from ....compile.xir.xmodel import read_xmodel, write_xmodel
-from ....errors import ToolkitError
+from ....errors import MissingError, ToolkitError
 from ..abort import abort
 from .operators import custom_definition
 
@@ -61,6 +62,9 @@ def save(
     stored.root = ordered(graph.root)
     stored.op_defs = _definitions(graph)
     try:
+        # Ours would make the folder.
+        if not Path(fname).absolute().parent.is_dir():
+            raise MissingError(f"There is no folder for {fname}")
         write_xmodel(stored, fname)
     except ToolkitError as error:
         raise abort(

@@ -200,7 +200,7 @@ class Subgraph(Attributes):
             return given[0] in self._record.all_ops()
         return bool(_has_op(self, *args, **kwargs))
 
-    @bound("get_tensor_producer(self: xir.Subgraph, tensor: xir::Tensor) -> xir::Op")
+    @bound("get_tensor_producer(self: xir.Subgraph, tensor: xir::Tensor) -> xir.Op")
     def get_tensor_producer(self, tensor: Tensor) -> Optional[Op]:
         """The operator here or below that makes ``tensor``, or ``None``."""
         producer = self._graph._record.producer(tensor._record.name)
