@@ -248,7 +248,7 @@ def _legacy(
         words = [f"{o.command[1]}: {o.last_words}" for o in (before, output) if o.last_words]
         said = "; ".join(words) or "neither examine nor dump gave a report"
         raise DeviceError(
-            "xbutil reports no card" if bdf is None else f"xbutil reports no card {bdf}",
+            f"xbutil gives no report of {'a card' if bdf is None else bdf}",
             said,
             "deepfake-fpga board info",
         ) from None

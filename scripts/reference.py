@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import List
 
 import click
 
@@ -28,10 +29,21 @@ def reference() -> str:
     for name in COMMANDS:
         command = cli.get_command(root, name)
         assert command is not None
-        context = click.Context(command, info_name=name, parent=root)
-        context.terminal_width = context.max_content_width = 92
-        parts.append(section(f"deepfake-fpga {name}", command.get_help(context)))
+        parts += sections(command, name, root)
     return "\n".join(parts)
+
+
+def sections(command: click.Command, name: str, parent: click.Context) -> List[str]:
+    """A command, and after it its subcommands if it is a group."""
+    context = click.Context(command, info_name=name, parent=parent)
+    context.terminal_width = context.max_content_width = 92
+    parts = [section(context.command_path, command.get_help(context))]
+    if isinstance(command, click.Group):
+        for child in command.list_commands(context):
+            found = command.get_command(context, child)
+            assert found is not None
+            parts += sections(found, child, context)
+    return parts
 
 
 def section(title: str, text: str) -> str:
