@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
@@ -148,6 +149,28 @@ def test_runners_of_one_subgraph_share_the_card(
     del runners
     vart.Runner.create_runner(subgraph, "run").wait(job)
     np.testing.assert_array_equal(outputs[0], expected(pictures())[MAIN])
+
+
+def test_a_job_outlives_its_runner(
+    vart: Any, subgraph: Any, options: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+    original = ReferenceDevice.compute
+
+    def held(self: ReferenceDevice, batch: Any) -> Any:
+        go.wait(10)
+        return original(self, batch)
+
+    monkeypatch.setattr(ReferenceDevice, "compute", held)
+    runner = vart.Runner.create_runner(subgraph, "run")
+    outputs = [outputs_of(runner) for _ in range(3)]
+    jobs = [runner.execute_async([pictures()], out) for out in outputs]
+    del runner
+    gc.collect()
+    go.set()
+    assert [card.wait_for(number) for number, _ in jobs] == [0, 0, 0]
+    for main, _ in outputs:
+        np.testing.assert_array_equal(main, expected(pictures())[MAIN])
 
 
 def test_a_runner_keeps_its_graph_alive(vart: Any, options: Any, tmp_path: Path) -> None:

@@ -115,11 +115,11 @@ class LoadedRunner:
             return _engine.submit(None), 0
         due = _clock.reserve(self._period) if self._period else 0.0
         failing = self.on_card and number in options.fail_jobs
-        device = self._loaded.device
-        ticket = None if failing else device.submit(batch)
+        ticket = None if failing else self._loaded.device.submit(batch)
 
         def finish() -> int:
-            answer = None if ticket is None else device.wait(ticket)
+            # By ``self`` the job keeps the device, also where its runner is gone before it is done.
+            answer = None if ticket is None else self._loaded.device.wait(ticket)
             if due:
                 _clock.wait_until(due)
             if options.delay > 0 and self.on_card:

@@ -6,7 +6,7 @@ from typing import Dict
 
 import numpy as np
 
-from ...compile.xir.graph import Graph, Op, Subgraph
+from ...compile.xir.graph import DataType, Graph, Op, Subgraph
 from ...inference.cpu_operators import is_supported, run_cpu_operator
 from ...inference.devices.base import Batch, TensorInfo
 from ...inference.devices.worker import WorkerDevice
@@ -58,4 +58,5 @@ class CpuDevice(WorkerDevice):
 
 
 def _info(op: Op) -> TensorInfo:
-    return TensorInfo(op.tensor.name, op.tensor.dims, op.tensor.fix_point)
+    is_fixed = op.tensor.dtype in (DataType.XINT, DataType.XUINT)
+    return TensorInfo(op.tensor.name, op.tensor.dims, op.tensor.fix_point if is_fixed else None)
