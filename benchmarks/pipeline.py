@@ -25,7 +25,7 @@ from deepfake_fpga.inference.artifact import artifact_of
 from deepfake_fpga.inference.devices.handmade import uynet
 from deepfake_fpga.inference.run import RunOptions, run
 from deepfake_fpga.inference.session import Session
-from deepfake_fpga.inference.sources import Source, VideoSource, open_images
+from deepfake_fpga.inference.sources import Source, open_images, open_video
 
 
 def noise(height: int, width: int, number: int) -> np.ndarray:
@@ -127,7 +127,7 @@ def main() -> None:
             **{path.name: path for path in wanted.clip},
         }
         counts = {"images": wanted.images}
-        counts.update({size: len(list(VideoSource(str(clip)))) for size, clip in clips.items()})
+        counts.update({size: len(list(open_video(str(clip)))) for size, clip in clips.items()})
 
         def whole(source: Source, pictures: bool) -> None:
             options = RunOptions(threads=wanted.threads, pictures=pictures)
@@ -142,8 +142,8 @@ def main() -> None:
                 text = str(clip)
                 measure(f"{size} decode", lambda c=clip: bare_video(c, False), costs)
                 measure(f"{size} decode+rgb", lambda c=clip: bare_video(c, True), costs)
-                measure(f"{size} run", lambda t=text: whole(VideoSource(t), False), costs)
-                measure(f"{size} overlay", lambda t=text: whole(VideoSource(t), True), costs)
+                measure(f"{size} run", lambda t=text: whole(open_video(t), False), costs)
+                measure(f"{size} overlay", lambda t=text: whole(open_video(t), True), costs)
     middle = {key: np.median(np.array(cost), axis=0) for key, cost in costs.items()}
     print(f"{'':<34}{'per second':>12}{'per busy core second':>24}")
     for key, cost in middle.items():

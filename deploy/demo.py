@@ -188,7 +188,7 @@ def _run(
     from ..inference.artifact import load_artifact
     from ..inference.run import RunOptions, run
     from ..inference.session import Session
-    from ..inference.sources import VideoSource
+    from ..inference.sources import open_video
     from .defaults import choose_model
 
     path, reason = choose_model(None, build.path)
@@ -205,7 +205,7 @@ def _run(
             shown = done
 
         options = RunOptions(threads=threads, beside=True, model_reason=reason)
-        summary = run([VideoSource(str(clip))], session, output, options, show)
+        summary = run([open_video(str(clip))], session, output, options, show)
     text = (
         f"{summary.meter.done} frames, {summary.frames_per_second:.0f} frames/s on "
         f"{summary.device}; {summary.overall.verdict(summary.threshold).value}"

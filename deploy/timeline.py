@@ -116,21 +116,21 @@ def contact_sheet(
     Returns:
         uint8 ``[H, W, 3]``, RGB.
     """
-    import av
     import cv2
+
+    from ..inference.sources import open_video
 
     total = max(len(records), 1)
     wanted: Dict[int, int] = {
         min(total - 1, int((k + 0.5) * total / count)): k for k in range(count)
     }
     tiles: Dict[int, np.ndarray] = {}
-    with av.open(str(video)) as container:
-        for index, frame in enumerate(container.decode(video=0)):
-            if index in wanted:
-                picture = frame.to_ndarray(format="rgb24")
-                scale = 240.0 / picture.shape[0]
-                size = (round(picture.shape[1] * scale), 240)
-                tiles[index] = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    for index, read in enumerate(open_video(str(video)).reads()):
+        picture = read().image if index in wanted else None
+        if picture is not None:
+            scale = 240.0 / picture.shape[0]
+            size = (round(picture.shape[1] * scale), 240)
+            tiles[index] = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     if not tiles:
         return np.full((240, 240, 3), 255, np.uint8)
     tile_w = max(tile.shape[1] for tile in tiles.values())

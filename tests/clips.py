@@ -1,4 +1,7 @@
-"""Small videos made for tests: the brightness of a frame tells its number; with sound or not."""
+"""Small videos made for tests: the brightness of a frame tells its number; with sound or not.
+
+Where PyAV is missing, plain ones are written with OpenCV, and tests that need more are skipped.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,25 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
+import cv2
 import numpy as np
 import pytest
 
-av: Any = pytest.importorskip("av", reason="videos need PyAV")
+try:
+    import av
+except ImportError:
+    av = None
+
+needs_av = pytest.mark.skipif(av is None, reason="needs PyAV")
+EITHER = [pytest.param("av", marks=needs_av), "cv"]
+"""The two decoders and encoders of videos, for ``parametrize``."""
+
+_OPENCV_CODECS = {"libx264": "mp4v", "mpeg4": "mp4v", "mjpeg": "MJPG"}
+
+
+def _need_av() -> None:
+    if av is None:
+        pytest.skip("needs PyAV")
 
 
 def level(number: int) -> int:
@@ -44,6 +62,14 @@ def write_clip(
         sound: an audio encoder (``aac``, ``pcm_s16le``, ``flac``); none if empty.
         pictures: uint8 RGB pictures; those of ``picture`` if not given.
     """
+    images = [
+        picture(number, height, width) if pictures is None else pictures[number]
+        for number in range(frames)
+    ]
+    if av is None:
+        if times or sound or options or codec not in _OPENCV_CODECS:
+            pytest.skip("needs PyAV")
+        return _write_plain(path, images, rate, _OPENCV_CODECS[codec])
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=rate, options=options or {})
         stream.height, stream.width, stream.pix_fmt = height, width, pix_fmt
@@ -54,8 +80,7 @@ def write_clip(
         if sound:
             tone = container.add_stream(sound, rate=48000)
             tone.codec_context.layout = "mono"
-        for number in range(frames):
-            image = picture(number, height, width) if pictures is None else pictures[number]
+        for number, image in enumerate(images):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts = number if times is None else times[number]
             frame.time_base = time_base or 1 / rate
@@ -64,6 +89,17 @@ def write_clip(
         if sound:
             seconds = frames / rate
             _write_tone(container, tone, float(seconds))
+    return path
+
+
+def _write_plain(path: Path, images: Sequence[np.ndarray], rate: Fraction, codec: str) -> Path:
+    height, width = images[0].shape[:2]
+    code = int.from_bytes(codec.encode(), "little")
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, float(rate), (width, height))
+    assert writer.isOpened()
+    for image in images:
+        writer.write(np.ascontiguousarray(image[..., ::-1]))
+    writer.release()
     return path
 
 
@@ -81,6 +117,7 @@ def _write_tone(container: Any, stream: Any, seconds: float) -> None:
 
 def frame_times(path: Path) -> List[Fraction]:
     """The presentation times of a video's frames in seconds, exact."""
+    _need_av()
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         return [frame.pts * Fraction(stream.time_base) for frame in container.decode(stream)]
@@ -88,6 +125,7 @@ def frame_times(path: Path) -> List[Fraction]:
 
 def sound_packets(path: Path) -> List[bytes]:
     """The packets of a file's first sound stream."""
+    _need_av()
     with av.open(str(path)) as container:
         stream = container.streams.audio[0]
         return [bytes(packet) for packet in container.demux(stream) if packet.size]
@@ -95,6 +133,7 @@ def sound_packets(path: Path) -> List[bytes]:
 
 def spoil_frame(path: Path, number: int) -> None:
     """Overwrites the coded bytes of one frame of a file, whose size and index stay."""
+    _need_av()
     with av.open(str(path)) as container:
         packets = [p for p in container.demux(container.streams.video[0]) if p.size]
         coded = bytes(sorted(packets, key=lambda p: p.pts)[number])

@@ -3,25 +3,43 @@
 from __future__ import annotations
 
 import struct
+import sys
+import wave
 from fractions import Fraction
 from pathlib import Path
+from typing import Callable
 
 import cv2
 import numpy as np
 import pytest
 
-from deepfake_fpga.errors import FormatError, MissingError, ToolkitError, UsageError
+from deepfake_fpga.errors import (
+    FormatError,
+    MissingError,
+    ToolkitError,
+    UnsupportedError,
+    UsageError,
+)
 from deepfake_fpga.inference.records import Status
-from deepfake_fpga.inference.sources import VideoSource, open_images
+from deepfake_fpga.inference.sources import VideoSource, open_images, open_video
+from deepfake_fpga.inference.sources.av_video import AvVideoSource, matrix_angle
+from deepfake_fpga.inference.sources.cv_video import CvVideoSource
 from deepfake_fpga.inference.sources.images import decode
-from deepfake_fpga.inference.sources.video import matrix_angle
 
-from .clips import av, level, spoil_frame, write_clip
+from .clips import EITHER, av, level, needs_av, spoil_frame, write_clip
 from .faces import gif_bytes
+
+Open = Callable[[str], VideoSource]
 
 RED = np.zeros((6, 8, 3), np.uint8)
 RED[..., 0] = 250
 RED[:2, ..., 2] = 90
+
+
+@pytest.fixture(params=EITHER)
+def video(request: pytest.FixtureRequest) -> Open:
+    """Opens a video with either decoder."""
+    return AvVideoSource if request.param == "av" else CvVideoSource
 
 
 def encode(suffix: str, image: np.ndarray) -> bytes:
@@ -151,14 +169,14 @@ def test_wrong_images_are_named(make: object, kind: type, words: str, tmp_path: 
     ],
 )
 def test_a_video_gives_every_frame_in_order(
-    name: str, codec: str, rate: Fraction, tmp_path: Path
+    name: str, codec: str, rate: Fraction, video: Open, tmp_path: Path
 ) -> None:
     pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
     path = write_clip(tmp_path / name, 15, height=48, width=80, codec=codec, rate=rate,
                       pix_fmt=pix_fmt)  # fmt: skip
-    source = VideoSource(str(path))
+    source = video(str(path))
     assert abs(source.info.rate - rate) < Fraction(1, 50)
-    if name != "c.mkv":
+    if name != "c.mkv" and av is not None:  # OpenCV writes 29.97 as 2997/100
         assert source.info.rate == rate
     frames = list(source)
     assert [frame.index for frame in frames] == list(range(15))
@@ -171,22 +189,24 @@ def test_a_video_gives_every_frame_in_order(
     assert source.notes == []
 
 
-def test_variable_rate_keeps_the_real_times(tmp_path: Path) -> None:
+def test_variable_rate_keeps_the_real_times(video: Open, tmp_path: Path) -> None:
     times = [0, 40, 50, 130, 131, 400, 900]
     path = write_clip(
         tmp_path / "vfr.mp4", 7, times=times, time_base=Fraction(1, 1000), rate=Fraction(25)
     )
-    frames = list(VideoSource(str(path)))
+    frames = list(video(str(path)))
     assert [frame.time for frame in frames] == [t / 1000 for t in times]
 
 
 @pytest.mark.parametrize("codec", ["mjpeg", "libx264"])
-def test_a_frame_that_cannot_be_decoded_keeps_its_place(codec: str, tmp_path: Path) -> None:
+def test_a_frame_that_cannot_be_decoded_keeps_its_place(
+    codec: str, video: Open, tmp_path: Path
+) -> None:
     pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
     options = {} if codec == "mjpeg" else {"g": "1"}
     path = write_clip(tmp_path / "x.mkv", 12, codec=codec, pix_fmt=pix_fmt, options=options)
     spoil_frame(path, 5)
-    frames = list(VideoSource(str(path)))
+    frames = list(video(str(path)))
     assert [frame.index for frame in frames] == list(range(12))
     assert [f.index for f in frames if f.status is Status.DECODE_ERROR] == [5]
     assert frames[5].image is None
@@ -197,21 +217,22 @@ def test_a_frame_that_cannot_be_decoded_keeps_its_place(codec: str, tmp_path: Pa
         assert abs(float(frame.image.mean()) - level(frame.index)) < 4
 
 
-def test_a_lost_frame_among_reordered_ones_keeps_its_place(tmp_path: Path) -> None:
+def test_a_lost_frame_among_reordered_ones_keeps_its_place(video: Open, tmp_path: Path) -> None:
     options = {"bf": "2", "g": "30", "x264-params": "b-adapt=0:scenecut=0"}
     path = write_clip(tmp_path / "x.mp4", 24, options=options)
     spoil_frame(path, 11)
-    frames = list(VideoSource(str(path)))
+    frames = list(video(str(path)))
     assert [frame.index for frame in frames] == list(range(24))
     assert [frame.time for frame in frames] == [index / 20 for index in range(24)]
     assert Status.DECODE_ERROR in {frame.status for frame in frames[9:14]}
 
 
-def test_a_truncated_file_gives_what_is_there_and_says_so(tmp_path: Path) -> None:
+@needs_av
+def test_a_truncated_file_gives_what_is_there_and_says_so(video: Open, tmp_path: Path) -> None:
     path = write_clip(tmp_path / "x.avi", 20, codec="mjpeg", pix_fmt="yuvj420p")
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
-    source = VideoSource(str(path))
+    source = video(str(path))
     frames = [frame for frame in source if frame.status is Status.OK]
     assert 3 < len(frames) < 18
     assert "truncated" in " ".join(source.notes)
@@ -226,35 +247,34 @@ def test_a_truncated_file_gives_what_is_there_and_says_so(tmp_path: Path) -> Non
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git-LFS"),
     ],
 )
-def test_what_is_no_video_is_named(content: object, words: str, tmp_path: Path) -> None:
+def test_what_is_no_video_is_named(
+    content: object, words: str, video: Open, tmp_path: Path
+) -> None:
     path = tmp_path / "x.mp4"
     if isinstance(content, bytes):
         path.write_bytes(content)
     with pytest.raises(ToolkitError) as caught:
-        VideoSource(str(path))
+        video(str(path))
     assert words in str(caught.value)
 
 
-def test_an_mp4_without_its_index_is_named(tmp_path: Path) -> None:
+def test_an_mp4_without_its_index_is_named(video: Open, tmp_path: Path) -> None:
     path = write_clip(tmp_path / "x.mp4")
     path.write_bytes(path.read_bytes()[:600])
     with pytest.raises(FormatError, match="index"):
-        VideoSource(str(path))
+        video(str(path))
 
 
-def test_sound_alone_is_no_video(tmp_path: Path) -> None:
+def test_sound_alone_is_no_video(video: Open, tmp_path: Path) -> None:
     path = tmp_path / "x.wav"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("pcm_s16le", rate=8000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), "s16", "mono")
-        frame.sample_rate = 8000
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    with wave.open(str(path), "wb") as sound:
+        sound.setparams((1, 2, 8000, 800, "NONE", ""))
+        sound.writeframes(bytes(1600))
     with pytest.raises(FormatError, match="no video stream"):
-        VideoSource(str(path))
+        video(str(path))
 
 
-def test_the_rotation_flag_makes_the_picture_upright(tmp_path: Path) -> None:
+def test_the_rotation_flag_makes_the_picture_upright(video: Open, tmp_path: Path) -> None:
     upright = np.zeros((96, 48, 3), np.uint8)  # bright at the top
     upright[:48] = 220
     stored = np.ascontiguousarray(np.rot90(upright, 1))  # as a camera held sideways stores it
@@ -264,7 +284,7 @@ def test_the_rotation_flag_makes_the_picture_upright(tmp_path: Path) -> None:
     at = data.find(identity, data.find(b"tkhd"))
     data[at : at + 36] = struct.pack(">9i", 0, 65536, 0, -65536, 0, 0, 48 << 16, 0, 1 << 30)
     path.write_bytes(bytes(data))
-    frame = next(iter(VideoSource(str(path))))
+    frame = next(iter(video(str(path))))
     assert frame.image is not None
     assert frame.image.shape == (96, 48, 3)
     assert frame.image[:40].mean() > 200
@@ -277,10 +297,59 @@ def test_the_angle_of_a_display_matrix() -> None:
     assert matrix_angle(struct.pack("=9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)) == 0
 
 
-def test_the_real_clip(shared: Path) -> None:
-    source = VideoSource(str(shared / "data" / "deep_fake_video.avi"))
+def test_the_real_clip(video: Open, shared: Path) -> None:
+    source = video(str(shared / "data" / "deep_fake_video.avi"))
     frames = list(source)
     assert len(frames) == source.length == 300
     assert source.info.rate == 20
     assert [frame.time for frame in frames] == [round(i / 20, 6) for i in range(300)]
     assert {frame.status for frame in frames} == {Status.OK}
+
+
+@needs_av
+def test_both_decoders_see_the_same_in_the_real_clip(shared: Path) -> None:
+    path = str(shared / "data" / "deep_fake_video.avi")
+    for number, (one, other) in enumerate(zip(AvVideoSource(path), CvVideoSource(path))):
+        assert one.image is not None
+        assert other.image is not None
+        assert (one.time, one.index) == (other.time, other.index)
+        difference = np.abs(one.image.astype(int) - other.image.astype(int))
+        assert difference.mean() < 2
+        if number == 20:
+            break
+
+
+@needs_av
+def test_pyav_is_taken_where_it_is(tmp_path: Path) -> None:
+    source = open_video(str(write_clip(tmp_path / "x.mp4", 2)))
+    assert isinstance(source, AvVideoSource)
+    assert source.notes == []
+
+
+def test_without_pyav_opencv_is_taken_and_the_reason_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_clip(tmp_path / "x.mp4", 2)
+    monkeypatch.setitem(sys.modules, "av", None)
+    source = open_video(str(path))
+    assert isinstance(source, CvVideoSource)
+    assert "OpenCV, as PyAV is missing" in source.notes[0]
+    assert len(list(source)) == 2
+
+
+def test_an_opencv_without_ffmpeg_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_clip(tmp_path / "x.mp4", 2)
+    monkeypatch.setattr(cv2.videoio_registry, "getBackends", lambda: [cv2.CAP_IMAGES])
+    with pytest.raises(UnsupportedError, match="without FFmpeg") as caught:
+        CvVideoSource(str(path))
+    assert "pip install av" in caught.value.next_step
+
+
+def test_a_gif_is_read_without_pyav_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = np.eye(8, dtype=np.uint8)
+    monkeypatch.setitem(sys.modules, "av", None)
+    image, reason = decode(gif_bytes(mask))
+    if image is None:  # OpenCV before 4.11
+        assert "pip install av" in reason
+    else:
+        np.testing.assert_array_equal(image, np.repeat(mask[..., None] * 255, 3, axis=2))

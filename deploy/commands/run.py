@@ -227,10 +227,10 @@ def open_sources(images: Sequence[str], videos: Sequence[str]) -> List[Source]:
     Raises:
         ToolkitError: one of them is not there or is not what it should be.
     """
-    from ...inference.sources import VideoSource, open_images
+    from ...inference.sources import open_images, open_video
 
     sources: List[Source] = [open_images(text) for text in dict.fromkeys(images)]
-    sources += [VideoSource(text) for text in dict.fromkeys(videos)]
+    sources += [open_video(text) for text in dict.fromkeys(videos)]
     return sources
 
 

@@ -1,21 +1,21 @@
 """An MP4 file being written: H.264 pictures with their own timestamps, and the sound beside them.
 
-Knows PyAV and nothing of overlays. The file has a temporary name until it is closed.
+Knows PyAV and nothing of overlays.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Iterator, List, Optional, cast
+from typing import Any, Iterator, List, Optional, Tuple, cast
 
 import numpy as np
 
 from ...errors import UnsupportedError
 from ..ffmpeg import from_rgb, load_av
 from ..records import VideoInfo
+from .writer import VideoWriter, padded
 
 ENCODER = "libx264"
 QUALITY = {
@@ -32,38 +32,15 @@ AAC_RATES = frozenset(
 )
 
 
-def encodable(image: np.ndarray) -> Any:
-    """A picture as the encoder takes it; may be called on any thread.
-
-    Args:
-        image: uint8 ``[H, W, 3]``, RGB. Odd sides grow by one pixel, a copy of the last.
-
-    Returns:
-        An ``av.VideoFrame`` in yuv420p (BT.709), without a timestamp.
-    """
-    rows, columns = image.shape[0] % 2, image.shape[1] % 2
-    if rows or columns:
-        image = np.pad(image, ((0, rows), (0, columns), (0, 0)), mode="edge")
-    return from_rgb(np.ascontiguousarray(image))
-
-
-class Mp4Writer:
-    """One video file.
-
-    Args:
-        path: the file.
-        info: the video it is made from: rate, time base and sound are taken over.
-        height: of the pictures, even.
-        width: of the pictures, even.
-
-    Attributes:
-        notes: what was done to the sound, or could not be.
+class Mp4Writer(VideoWriter):
+    """One video file, as ``VideoWriter`` says; times and sound are those of the video.
 
     Raises:
         UnsupportedError: this FFmpeg has no H.264 encoder.
     """
 
     def __init__(self, path: Path, info: VideoInfo, height: int, width: int) -> None:
+        super().__init__(path, info, height, width)
         av = load_av()
         if ENCODER not in av.codecs_available:
             raise UnsupportedError(
@@ -71,11 +48,6 @@ class Mp4Writer:
                 f"this FFmpeg has no {ENCODER}",
                 "install PyAV from its wheel, or use --no-overlay",
             )
-        self.path, self.info = path, info
-        self.height, self.width = height, width
-        self.notes: List[str] = []
-        self.partial = path.with_name(f"{path.stem}.part{path.suffix}")
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._last = -1
         self._container = av.open(
             str(self.partial), "w", format="mp4", options={"movflags": "+faststart"}
@@ -94,13 +66,20 @@ class Mp4Writer:
             self._remove()
             raise
 
-    def write(self, frame: Any, pts: Optional[int]) -> None:
-        """Appends a picture.
+    @staticmethod
+    def encodable(image: np.ndarray) -> Any:
+        """An ``av.VideoFrame`` in yuv420p (BT.709), without a timestamp."""
+        return from_rgb(padded(image))
 
-        Args:
-            frame: from ``encodable``, of the writer's size.
-            pts: presentation time in units of the video's time base.
-        """
+    @staticmethod
+    def size(frame: Any) -> Tuple[int, int]:
+        """Height and width."""
+        return frame.height, frame.width
+
+    def write(self, frame: Any, pts: Optional[int]) -> None:
+        """Appends a picture at its time."""
+        if self.size(frame) != (self.height, self.width):
+            frame = frame.reformat(self.width, self.height)
         # A muxer refuses times that stand still or go back.
         pts = self._last + 1 if pts is None else max(pts, self._last + 1)
         self._last = pts
@@ -111,17 +90,13 @@ class Mp4Writer:
         self._sound.copy_until(pts * self.info.time_base)
 
     def close(self, complete: bool) -> None:
-        """Ends the file and gives it its name.
-
-        Args:
-            complete: whether the sound goes on to its end; else it stops with the pictures.
-        """
+        """Ends the file and gives it its name."""
         try:
             self._container.mux(self._stream.encode(None))
             self._sound.finish(complete)
         finally:
             self._container.close()
-        os.replace(str(self.partial), str(self.path))
+        self._publish()
 
     def abandon(self) -> None:
         """Drops the file."""
@@ -129,10 +104,6 @@ class Mp4Writer:
         with contextlib.suppress(Exception):  # what cannot be ended is removed all the same
             self._container.close()
         self._remove()
-
-    def _remove(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self.partial.unlink()
 
 
 class _Sound:

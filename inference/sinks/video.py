@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, List, Optional, Set
+from typing import Any, List, Optional, Set, Type
 
 from ..overlay import draw, placeholder, side_by_side
 from ..records import FrameResult, VideoInfo
 from .base import Sink
-from .mp4 import Mp4Writer, encodable
 from .pictures import free_name
+from .writer import VideoWriter, choose_writer
 
 
 class OverlayVideoSink(Sink):
@@ -22,22 +22,31 @@ class OverlayVideoSink(Sink):
         folder: where they go.
         beside: puts the original left of its overlay.
         several: names each after its video.
+        kind: who writes; chosen, and the choice noted, if not given.
 
     Attributes:
-        notes: what happened to the sound.
+        notes: what could not be kept of the videos.
         paths: the files written.
     """
 
     needs_image = True
     renders = True
 
-    def __init__(self, folder: Path, beside: bool = False, several: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        beside: bool = False,
+        several: bool = False,
+        kind: Optional[Type[VideoWriter]] = None,
+    ) -> None:
         self.folder, self.beside, self.several = folder, beside, several
+        self._kind, why = (kind, "") if kind else choose_writer()
+        self._why = why
         self.notes: List[str] = []
         self.paths: List[Path] = []
         self._taken: Set[str] = set()
         self._video: Optional[VideoInfo] = None
-        self._writer: Optional[Mp4Writer] = None
+        self._writer: Optional[VideoWriter] = None
         self._early: List[FrameResult] = []
 
     def render(self, result: FrameResult) -> Any:
@@ -46,7 +55,7 @@ class OverlayVideoSink(Sink):
         if result.frame.video is None or image is None:
             return None
         overlay = draw(result)
-        return encodable(side_by_side(image, overlay) if self.beside else overlay)
+        return self._kind.encodable(side_by_side(image, overlay) if self.beside else overlay)
 
     def write(self, result: FrameResult, rendered: Any) -> None:
         """Appends one frame to the file of its video, ending that of the one before."""
@@ -62,9 +71,8 @@ class OverlayVideoSink(Sink):
                 return
             stem = video.path.stem
             name = free_name(f"overlay-{stem}" if self.several else "overlay", self._taken)
-            self._writer = Mp4Writer(
-                self.folder / f"{name}.mp4", video, rendered.height, rendered.width
-            )
+            height, width = self._kind.size(rendered)
+            self._writer = self._kind(self.folder / f"{name}.mp4", video, height, width)
             for early in self._early:
                 self._append(self._writer, early, None)
             self._early = []
@@ -74,12 +82,9 @@ class OverlayVideoSink(Sink):
         """Ends the last file."""
         self._end(complete)
 
-    def _append(self, writer: Mp4Writer, result: FrameResult, rendered: Any) -> None:
+    def _append(self, writer: VideoWriter, result: FrameResult, rendered: Any) -> None:
         if rendered is None:
-            rendered = encodable(placeholder(result, writer.height, writer.width))
-        elif (rendered.height, rendered.width) != (writer.height, writer.width):
-            # Some streams change their size midway; a file cannot.
-            rendered = rendered.reformat(writer.width, writer.height)
+            rendered = self._kind.encodable(placeholder(result, writer.height, writer.width))
         writer.write(rendered, result.frame.pts)
 
     def _end(self, complete: bool) -> None:
@@ -92,4 +97,6 @@ class OverlayVideoSink(Sink):
                 writer.abandon()
                 raise
             self.paths.append(writer.path)
+            if self._why and len(self.paths) == 1:
+                self.notes.append(f"{writer.path}: {self._why}")
             self.notes.extend(f"{writer.info.path}: {note}" for note in writer.notes)

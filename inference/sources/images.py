@@ -120,6 +120,10 @@ def decode(data: bytes) -> Tuple[Optional[np.ndarray], str]:
         return None, "the file is truncated: its end marker is missing"
     if data[:4] == b"GIF8":
         return _decode_gif(data)
+    return _decode_cv(data)
+
+
+def _decode_cv(data: bytes) -> Tuple[Optional[np.ndarray], str]:
     import cv2
 
     try:
@@ -175,7 +179,8 @@ def _decode_gif(data: bytes) -> Tuple[Optional[np.ndarray], str]:
     try:
         av = load_av()
     except UnsupportedError as error:
-        return None, str(error)
+        image, _ = _decode_cv(data)  # OpenCV reads GIF from 4.11 on
+        return image, "" if image is not None else str(error)
     try:
         with av.open(io.BytesIO(data)) as container:
             for frame in container.decode(video=0):

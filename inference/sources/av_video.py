@@ -1,0 +1,235 @@
+"""A video decoded with PyAV: anything FFmpeg reads, with its exact timestamps.
+
+A frame that cannot be decoded keeps its place: the packets that were read are compared with the
+frames that came out, which holds whatever number of threads the decoder uses and however it
+reorders.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import struct
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional
+
+import numpy as np
+
+from ...errors import FormatError
+from ..ffmpeg import load_av, to_rgb
+from ..records import Frame, Status, VideoInfo
+from .base import Read
+from .video import FALLBACK_RATE, NO_INDEX, VideoSource
+
+
+class AvVideoSource(VideoSource):
+    """A video file, as ``VideoSource`` says.
+
+    Raises:
+        FormatError: it is not a video FFmpeg can decode.
+        UnsupportedError: PyAV is not installed.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        path = self.path
+        with _open(path) as container:
+            stream = _stream(container, path)
+            rate = _rate(stream)
+            if rate is None:
+                rate = FALLBACK_RATE
+                self.notes.append(f"the file states no frame rate; {rate} is assumed")
+            # A start below zero belongs to sound that warms its decoder up before the pictures.
+            start = max(Fraction(0), Fraction(container.start_time or 0, 1_000_000))
+            self.info = VideoInfo(
+                path, rate, Fraction(stream.time_base), start, _count(container, stream, rate)
+            )
+        self.length = self.info.frames
+
+    def reads(self) -> Iterator[Read]:
+        """Decodes in order; each call turns one decoded frame into RGB."""
+        av = load_av()
+        with _open(self.info.path) as container:
+            stream = _stream(container, self.info.path)
+            stream.thread_type = "AUTO"
+            timeline = _Timeline(self)
+            packets = container.demux(stream)
+            while True:
+                try:
+                    packet = next(packets, None)
+                except av.error.FFmpegError as error:
+                    self.notes.append(f"reading ended early: {error.strerror}")
+                    packet = None
+                if packet is None:
+                    break
+                timeline.expect(packet)
+                try:
+                    decoded = packet.decode()
+                except av.error.EOFError:
+                    break
+                except av.error.FFmpegError as error:
+                    yield from timeline.failed(packet, f"FFmpeg cannot decode it: {error.strerror}")
+                    continue
+                for frame in decoded:
+                    yield from timeline.decoded(frame)
+            yield from timeline.finish()
+            stated = stream.frames
+            if stated and timeline.index < stated:
+                self.notes.append(
+                    f"the header states {stated} frames, {timeline.index} are there: "
+                    "the file is probably truncated"
+                )
+            self.length = timeline.index
+
+
+class _Timeline:
+    """Gives every frame its index and time, and every packet without a frame its place.
+
+    Frames leave a decoder in order of presentation, so a packet whose time has passed and whose
+    frame has not appeared is lost. That alone is no failure (some streams hold packets that are
+    not meant to be shown); it is one once the decoder has reported an error.
+    """
+
+    def __init__(self, source: AvVideoSource) -> None:
+        self.source = source
+        self.info = source.info
+        self.index = 0
+        self._waiting: Dict[int, None] = {}
+        self._reason = ""
+        self._turns: Optional[int] = None
+        self._offset = math.floor(self.info.start / self.info.time_base)
+        self._last = -1
+
+    def expect(self, packet: Any) -> None:
+        """Notes that a packet should give a frame."""
+        if packet.size and packet.pts is not None and not getattr(packet, "is_discard", False):
+            self._waiting[packet.pts] = None
+
+    def failed(self, packet: Any, reason: str) -> Iterator[Read]:
+        """Notes an error of the decoder; its frame is placed when its time has passed."""
+        self._reason = reason
+        if packet.size and packet.pts is None:
+            yield self._lost(None)
+
+    def decoded(self, frame: Any) -> Iterator[Read]:
+        """The lost frames before ``frame``, then ``frame``."""
+        if self._turns is None:
+            self._turns = quarter_turns(frame)
+        if frame.pts is not None:
+            self._waiting.pop(frame.pts, None)
+            for pts in self._passed(frame.pts):
+                yield self._lost(pts)
+        place = self._place(frame.pts)
+        place["reason"] = "the decoder reports damage" if frame.is_corrupt else ""
+        yield functools.partial(_convert, frame, self._turns, place)
+
+    def finish(self) -> Iterator[Read]:
+        """The lost frames at the end."""
+        for pts in self._passed(None):
+            yield self._lost(pts)
+
+    def _passed(self, limit: Optional[int]) -> List[int]:
+        gone = sorted(pts for pts in self._waiting if limit is None or pts < limit)
+        for pts in gone:
+            del self._waiting[pts]
+        return gone if self._reason else []
+
+    def _lost(self, pts: Optional[int]) -> Read:
+        frame = Frame(
+            image=None, status=Status.DECODE_ERROR, **dict(self._place(pts), reason=self._reason)
+        )
+        return lambda: frame
+
+    def _place(self, pts: Optional[int]) -> Dict[str, Any]:
+        """Source, index, time and pts of the next frame; times without a stamp follow the rate."""
+        index, base = self.index, self.info.time_base
+        self.index += 1
+        at = round(index / self.info.rate / base) if pts is None else pts - self._offset
+        at = max(at, self._last + 1)
+        self._last = at
+        return {
+            "source": self.source.name,
+            "index": index,
+            "time": round(float(at * base), 6),
+            "video": self.info,
+            "pts": at,
+        }
+
+
+def quarter_turns(frame: Any) -> int:
+    """How many quarter turns counter-clockwise make a decoded frame upright (0 to 3)."""
+    turn = getattr(frame, "rotation", None)
+    if turn is None:
+        # Before PyAV 14 the angle is read from the display matrix: 16.16 fixed point, rows a b.
+        matrix = next((d for d in frame.side_data if d.type.name == "DISPLAYMATRIX"), None)
+        turn = 0.0 if matrix is None else matrix_angle(bytes(matrix))
+    return round(turn / 90) % 4
+
+
+def matrix_angle(matrix: bytes) -> float:
+    """Degrees counter-clockwise by which a display matrix (nine int32) turns the picture."""
+    first, second = struct.unpack_from("=2i", matrix)
+    return -math.degrees(math.atan2(second, first))
+
+
+def _convert(frame: Any, turns: int, place: Dict[str, Any]) -> Frame:
+    av = load_av()
+    try:
+        image = to_rgb(frame)
+    except (av.error.FFmpegError, ValueError, MemoryError) as error:
+        reason = f"FFmpeg cannot turn it into RGB: {error}"
+        return Frame(image=None, status=Status.DECODE_ERROR, **dict(place, reason=reason))
+    if turns:
+        image = np.ascontiguousarray(np.rot90(image, turns))
+    return Frame(image=image, **place)
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    av = load_av()
+    try:
+        container = av.open(str(path))
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise FormatError(
+            f"{path} is not a video FFmpeg can read",
+            getattr(error, "strerror", None) or str(error),
+            NO_INDEX,
+        ) from error
+    try:
+        yield container
+    finally:
+        container.close()
+
+
+def _stream(container: Any, path: Path) -> Any:
+    if not container.streams.video:
+        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "none"
+        raise FormatError(
+            f"{path} has no video stream", f"its streams: {kinds}", "name another file"
+        )
+    stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise FormatError(
+            f"{path} uses a video codec that FFmpeg lacks here", "no decoder", "convert the file"
+        )
+    return stream
+
+
+def _rate(stream: Any) -> Optional[Fraction]:
+    for name in ("average_rate", "guessed_rate", "base_rate"):
+        rate = getattr(stream, name, None)
+        if rate:
+            return Fraction(rate)
+    return None
+
+
+def _count(container: Any, stream: Any, rate: Fraction) -> Optional[int]:
+    if stream.frames:
+        return int(stream.frames)
+    if stream.duration:
+        return int(max(1, round(stream.duration * Fraction(stream.time_base) * rate)))
+    if container.duration:
+        return int(max(1, round(Fraction(container.duration, 1_000_000) * rate)))
+    return None
