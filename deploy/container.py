@@ -15,7 +15,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from ..board.releases import OVERLAYS, CardRelease, Setup, release_named
+from ..board.cards import CardSearch
+from ..board.releases import (
+    OVERLAYS,
+    CardRelease,
+    Setup,
+    known_releases,
+    release_named,
+    releases_for,
+)
 from ..errors import DeviceError, MissingError, UsageError, WorkError
 from ..files import write_text
 from .docker import Docker, find_docker, first_image
@@ -48,6 +56,23 @@ DEFAULT_RELEASE = "3.0"
 def images_of(release: CardRelease) -> Tuple[str, ...]:
     """Names of a release's image, the one to pull first."""
     return IMAGES.get(release.name, (release.image,))
+
+
+def card_release(search: CardSearch) -> Tuple[str, str]:
+    """The newest release that goes with the card, and why; an empty name where none is known."""
+    if not search.cards:
+        return "", "there is no card"
+    card = search.cards[0]
+    if card.silicon is None and not card.shell:
+        return "", f"neither make nor shell of the card {card.slot} is known"
+    fitting = releases_for(card.installed)
+    what = card.shell or f"{card.silicon.value if card.silicon else 'unknown'} silicon"
+    if fitting:
+        return fitting[0].name, f"the card {card.slot} has {what}"
+    by_shell = [r for r in reversed(known_releases()) if r.shell.name == card.shell]
+    if by_shell:
+        return by_shell[0].name, f"the card {card.slot} has {what}; doctor says what does not fit"
+    return "", f"no release goes with what the card {card.slot} has ({what})"
 
 
 def download_command(release: CardRelease) -> str:
@@ -179,15 +204,12 @@ def docker_command(plan: SessionPlan) -> List[str]:
     return [*words, "bash", f"{HOME}/session/session.sh"]
 
 
-def plan_session(
-    request: SessionRequest, host: Host, card_release: Tuple[str, str] = ("", ""), dry: bool = False
-) -> SessionPlan:
+def plan_session(request: SessionRequest, host: Host, dry: bool = False) -> SessionPlan:
     """Decides a session and checks that it can start.
 
     Args:
         request: what is asked for.
         host: the computer.
-        card_release: what the card wants, and why; used where the request says ``auto``.
         dry: only to be shown: what is missing becomes a warning.
 
     Raises:
@@ -197,7 +219,7 @@ def plan_session(
     """
     reasons: List[str] = []
     warnings: List[str] = []
-    release = _choose_release(request, card_release, reasons)
+    release = _choose_release(request, host, reasons)
     setup = release.setup(request.variant)
     docker, image = _docker_and_image(request, release, host, reasons, warnings, dry)
     devices: Tuple[str, ...] = ()
@@ -244,17 +266,14 @@ def plan_session(
     )
 
 
-def _choose_release(
-    request: SessionRequest, card_release: Tuple[str, str], reasons: List[str]
-) -> CardRelease:
+def _choose_release(request: SessionRequest, host: Host, reasons: List[str]) -> CardRelease:
     if request.release != "auto":
         reasons.append(f"Vitis AI {request.release}: asked for")
         return release_named(request.release)
-    name, why = card_release
+    name, why = card_release(host.cards())
     if name:
         reasons.append(f"Vitis AI {name}: {why}")
         return release_named(name)
-    why = why or "the card's shell is not known here"
     reasons.append(f"Vitis AI {DEFAULT_RELEASE}: the last release for this card ({why})")
     return release_named(DEFAULT_RELEASE)
 

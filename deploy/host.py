@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, List, Mapping, Optional, Sequence, Tuple, Union
 
+from ..board.cards import CardSearch, find_cards
+from ..board.health import CardHealth, read_health
 from ..board.tools import run_tool
 from ..board.vendor import VendorTool, find_package, find_program
 from ..errors import ToolkitError
+from ..inference.devices.preflight import Runtime, find_runtime
 
 AnyPath = Union[str, Path]
 
@@ -73,6 +76,9 @@ class Host:
         run: runs a program.
         package: looks for one of the vendor's Python modules.
         program: looks for one of the vendor's programs.
+        cards: looks for cards.
+        health: reads the sensors of the card at an address.
+        runtime: looks for the interpreter with ``xir`` and ``vart``.
         free_bytes: free space of the file system of an existing path, in bytes.
         python: version of the interpreter.
         executable: path of the interpreter.
@@ -84,6 +90,9 @@ class Host:
     run: Runner = run_program
     package: Callable[[str], VendorTool] = find_package
     program: Callable[[str], VendorTool] = find_program
+    cards: Callable[[], CardSearch] = find_cards
+    health: Callable[[Optional[str]], CardHealth] = read_health
+    runtime: Callable[[], Runtime] = find_runtime
     free_bytes: Callable[[Path], int] = _free_bytes
     python: Tuple[int, int, int] = field(default_factory=lambda: sys.version_info[:3])
     executable: str = sys.executable

@@ -15,6 +15,8 @@ from typing import Any, Dict, List, Optional
 import pytest
 from click.testing import CliRunner
 
+from deepfake_fpga.board.cards import Card, CardSearch
+from deepfake_fpga.board.releases import Silicon
 from deepfake_fpga.deploy.cli import cli
 from deepfake_fpga.deploy.commands.session import command
 from deepfake_fpga.deploy.container import (
@@ -156,7 +158,13 @@ class Place:
             return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
 
         return replace(
-            Host(env=self.env, root=self.root, run=run, user=("ana", os.getuid(), os.getgid())),
+            Host(
+                env=self.env,
+                root=self.root,
+                run=run,
+                cards=lambda: CardSearch(()),
+                user=("ana", os.getuid(), os.getgid()),
+            ),
             **changes,
         )
 
@@ -284,13 +292,30 @@ def test_an_image_under_its_other_name_is_taken(place: Place) -> None:
     assert plan.image == "xilinx/vitis-ai-cpu:2.5.0.1260"
 
 
-def test_the_card_decides_the_release(place: Place) -> None:
-    place.env["FAKE_IMAGES"] += " xilinx/vitis-ai-cpu:2.5"
-    request = place.request(release="auto")
-    plan = plan_session(request, place.host(), ("2.5", "the card runs gen3x16"))
-    assert plan.image == "xilinx/vitis-ai-cpu:2.5"
-    assert "Vitis AI 2.5: the card runs gen3x16" in plan.reasons
-    assert plan_session(request, place.host()).release.name == "3.0"
+@pytest.mark.parametrize(
+    ("silicon", "shell", "release"),
+    [
+        (Silicon.PRODUCTION, "xilinx_vck5000_gen3x16_xdma_base_1", "2.5"),
+        (Silicon.PRODUCTION, "xilinx_vck5000_gen4x8_qdma_base_2", "3.0"),
+        (Silicon.ES1, "", "1.4.1"),
+    ],
+)
+def test_the_card_decides_the_release(
+    place: Place, silicon: Silicon, shell: str, release: str
+) -> None:
+    place.env["FAKE_IMAGES"] += " xilinx/vitis-ai-cpu:2.5 xilinx/vitis-ai-cpu:1.4.1.978"
+    card = Card("0000:0b:00", silicon=silicon, shell=shell)
+    plan = plan_session(
+        place.request(release="auto"), place.host(cards=lambda: CardSearch((card,)))
+    )
+    assert plan.release.name == release
+    assert any(f"Vitis AI {release}: the card 0000:0b:00 has" in text for text in plan.reasons)
+
+
+def test_without_a_card_to_ask_the_last_release_is_taken_and_said(place: Place) -> None:
+    plan = plan_session(place.request(release="auto", card=False), place.host())
+    assert plan.release.name == "3.0"
+    assert "Vitis AI 3.0: the last release for this card (there is no card)" in plan.reasons
 
 
 @pytest.mark.parametrize("release", ["3.5", "9"])
