@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Tuple
+from typing import TYPE_CHECKING, List, Optional, Tuple
 
 import click
 
 from ...errors import UsageError
+from ..progress import progress_bar
 
 if TYPE_CHECKING:
     from ...inference.comparison import Parity
@@ -108,7 +108,7 @@ def command(
     request = ParityRequest(
         left, right, images, data, subset, tolerance, threshold, weights, threads
     )
-    with _bar(quiet) as progress:
+    with progress_bar("parity", quiet=quiet, leave=False) as progress:
         parity = compare(request, progress)
     if page is not None:
         write_parity_page(page, parity)
@@ -154,19 +154,3 @@ def _columns(rows: List[Tuple[str, ...]]) -> List[str]:
         ).rstrip()
         for row in rows
     ]
-
-
-@contextlib.contextmanager
-def _bar(quiet: bool) -> Iterator[Callable[[int, Optional[int]], None]]:
-    """A progress bar on standard error; only where that is a terminal."""
-    from tqdm import tqdm
-
-    with tqdm(
-        desc="parity", dynamic_ncols=True, leave=False, disable=True if quiet else None
-    ) as bar:
-
-        def show(done: int, total: Optional[int]) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield show

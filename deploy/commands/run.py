@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, List, Optional, Sequence, Tuple
 
 import click
 
 from ...errors import DataError, UsageError
+from ..progress import progress_bar
 
 if TYPE_CHECKING:
     from ...inference.sources import Source
@@ -200,7 +200,7 @@ def command(
             accuracy=accuracy,
             model_reason=model_reason,
         )
-        with _bar(quiet) as progress:
+        with progress_bar("run", "frame", quiet=quiet) as progress:
             try:
                 summary = run(sources, session, output, options, progress)
             except KeyboardInterrupt:
@@ -290,21 +290,6 @@ def _accuracy_text(summary: Summary) -> str:
         shown = ", ".join(counts.unknown[:5]) + (", ..." if len(counts.unknown) > 5 else "")
         text += f"; {len(counts.unknown)} videos without a label: {shown}"
     return text
-
-
-@contextlib.contextmanager
-def _bar(quiet: bool) -> Iterator[Callable[[int, Optional[int]], None]]:
-    """A progress bar with the time left on standard error; only where that is a terminal."""
-    from tqdm import tqdm
-
-    # None: tqdm looks itself whether it writes to a terminal.
-    with tqdm(desc="run", unit="frame", dynamic_ncols=True, disable=True if quiet else None) as bar:
-
-        def show(done: int, total: Optional[int]) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield show
 
 
 def _say(text: str) -> None:
