@@ -81,7 +81,8 @@ def host_options(folder: Path, **hostile: Any) -> Dict[str, str]:
     options = SimulateOptions(**{"aborts": "process", "device": "reference", **hostile})
     environment = SimulatedHost(options, folder).environment()
     changed = {name: value for name, value in environment.items() if os.environ.get(name) != value}
-    changed.setdefault("XLNX_VART_FIRMWARE", "")
+    if "XLNX_VART_FIRMWARE" not in environment:
+        changed["XLNX_VART_FIRMWARE"] = ""
     return {**changed, PYTHON_VARIABLE: sys.executable}
 
 

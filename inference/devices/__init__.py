@@ -74,10 +74,10 @@ def choose_device(
     card = CardOptions() if card is None else card
     environment = card.child_environment()
     checks, runtime = check_host(card.python, environment)
-    if runtime is not None and graph is not None:
+    if runtime.check.ok and graph is not None:
         path = Path(graph.name) if model is None else model
         checks += check_model(graph, path, runtime.drop_in, environment)
-    if runtime is not None and all(check.ok for check in checks):
+    if all(check.ok for check in checks):
         told = [check.evidence for check in checks if check.name in ("firmware", "fingerprint")]
         return "card", f"host and model are fit for it: {'; '.join(told)}"
     name, reason = choose_simulated()

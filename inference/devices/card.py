@@ -55,10 +55,10 @@ def open_card(
         )
     environment = options.child_environment()
     checks, runtime = check_host(options.python, environment)
-    drop_in = runtime is not None and runtime.drop_in
-    name = model or Path(graph.name)
-    refuse([*checks, *check_model(graph, name, drop_in, environment)])
-    assert runtime is not None
+    if runtime.check.ok:
+        name = model or Path(graph.name)
+        checks += check_model(graph, name, runtime.drop_in, environment)
+    refuse(checks)
     with contextlib.ExitStack() as stack:
         if model is None:
             from ...compile.xir.xmodel import write_xmodel

@@ -2,7 +2,8 @@
 
 One child serves all DPU subgraphs of a model, because the card has one compute unit and gives it to
 one process. If the child ends by itself or hangs, the jobs it had not answered are run again by a
-new one, oldest first; a child that answered nothing is not followed by another.
+new one, oldest first and alone until it has answered one: a job that ends every child is found out
+that way. Two children in a row that answer nothing are the end.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ class Card:
         self._waiting: Deque[Job] = deque()
         self._running: Dict[int, Job] = {}
         self._free: List[int] = []
-        self._numbers = self._restarts = 0
+        self._numbers = self._restarts = self._fruitless = 0
         self._last_answer = self._busy_since = 0.0
         self._error: Optional[ToolkitError] = None
         self._keep_log = False
@@ -215,8 +216,10 @@ class Card:
     # -- with the lock held ---------------------------------------------------------------------
 
     def _pump(self) -> None:
-        """Gives the child as many jobs as there are slots."""
+        """Gives the child as many jobs as there are slots; one while it is on trial."""
         while self._waiting and self._free and self._runner is not None:
+            if self._restarts and self._running and not self._runner.answers:
+                return
             job = self._waiting.popleft()
             job.slot = self._free.pop()
             for name, array in job.inputs.items():
@@ -321,7 +324,8 @@ class Card:
             self._runner = None
             self._free = []  # nothing is sent before the new child is ready
             again = sorted(self._running.values(), key=lambda job: job.number)
-            if not runner.answers or self._restarts == MAX_RESTARTS:
+            self._fruitless = 0 if runner.answers else self._fruitless + 1
+            if self._fruitless == 2 or self._restarts == MAX_RESTARTS:
                 raise error
             self._running.clear()
             self._waiting.extendleft(reversed(again))

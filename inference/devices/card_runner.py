@@ -174,12 +174,12 @@ class CardRunner:
         self.answers += 1
         return int(message["done"]), int(message["status"])
 
-    def hang(self, seconds: float) -> DeviceError:
+    def hang(self, seconds: float, when: str = "while it computed") -> DeviceError:
         """Kills the child, which has not answered for so long; the error to say so."""
         self._process.kill()
         failure = explain(self._process.tail())
         return DeviceError(
-            f"The card hangs: no answer for {seconds:g} seconds",
+            f"The card hangs: no answer for {seconds:g} seconds {when}",
             f"its process was killed; {failure.words}; log {self._opening.log}",
             failure.next_step or "xbutil examine, then xbutil reset -d <bdf>",
         )
@@ -199,7 +199,7 @@ class CardRunner:
         except ChildEndedError:
             raise self._death("while it opened the model") from None
         if message is None:
-            raise self.hang(self._opening.open_seconds)
+            raise self.hang(self._opening.open_seconds, "while it opened the model")
         if key not in message:
             raise self._refusal(message)
         return message[key]

@@ -148,17 +148,16 @@ def check_nodes(drop_in: bool = False) -> Check:
 
 def check_host(
     python: str = "", environment: Optional[Mapping[str, str]] = None
-) -> Tuple[List[Check], Optional[Runtime]]:
-    """Whether this host can use a card, the quick questions first.
+) -> Tuple[List[Check], Runtime]:
+    """Whether this host can use a card.
 
     Returns:
-        The checks, and the interpreter to use where all are ok. No interpreter is started where
-        something else is missing already.
+        The checks, and the interpreter to use where all are ok. The system's is not started
+        where something else is missing already.
     """
     firmware = check_firmware(environment)
     runtime = find_runtime(python, environment, thorough=firmware.ok)
-    checks = [runtime.check, firmware, check_nodes(runtime.drop_in)]
-    return checks, runtime if all(check.ok for check in checks) else None
+    return [runtime.check, firmware, check_nodes(runtime.drop_in)], runtime
 
 
 def check_model(
