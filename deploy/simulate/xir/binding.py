@@ -28,13 +28,25 @@ class pybind11_object:  # noqa: N801 - the name that the genuine classes' base h
         del args, kwargs
         raise TypeError(f"xir.{type(self).__name__}: No constructor defined!")
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(f"cannot pickle 'xir.{type(self).__name__}' object")
+
 
 pybind11_object.__module__ = "pybind11_builtins"
 
 
 def exported(cls: C) -> C:
-    """Declares ``cls`` a class of the module ``xir``, also by name in signatures."""
+    """Declares ``cls`` a class of the module ``xir``, also by name in signatures.
+
+    Methods that it has from a base of several classes become its own, with its name in them.
+    """
     cls.__module__ = "xir"
+    for name in dir(cls):
+        method = getattr(cls, name)
+        line = getattr(method, "line", "")
+        if "self: object" in line:
+            own = line.replace("self: object", f"self: xir.{cls.__name__}")
+            setattr(cls, name, bound(own)(method.__wrapped__))
     _CLASSES[cls.__name__] = cls
     return cls
 
@@ -65,6 +77,7 @@ def bound(line: str) -> Callable[[F], F]:
                 ) from None
             return function(*values)
 
+        checked.line = line  # type: ignore[attr-defined]
         checked.__doc__ = f"{line}\n\n{function.__doc__ or ''}"
         return checked  # type: ignore[return-value]
 

@@ -378,7 +378,7 @@ class Graph(Attributes):
         """
         if not isinstance(arg1, np.ndarray):
             raise RuntimeError(f"Unable to cast Python instance of type {type(arg1)} to C++ type")
-        if arg1.dtype.kind not in "iuf" or arg1.dtype.name == "float16":
+        if arg1.dtype.name not in _ARRAYS:
             raise abort(
                 "PYXIR_INVALID_DATA_TYPE", "Unsupported data type!", f"array of {arg1.dtype}"
             )
@@ -393,8 +393,7 @@ class Graph(Attributes):
         if self._record.producer(record.name) is not None:
             raise abort("XIR_MULTI_DEFINED_TENSOR", "Multiple definition of Tensor!", record.name)
         record.tensor = records.Tensor(record.name, made.dims, made.dtype, made.bits, made.attrs)
-        leaf = self._root if subgraph is None else subgraph
-        leaf._add_op(record.name)
+        self._root._add_op(record.name, subgraph)
         self._record.add(record)
         self._rewired()
         return self._op(record.name)
@@ -525,9 +524,9 @@ class Graph(Attributes):
     # ------------------------------------------------------------ inside
 
     def _op(self, name: str) -> Op:
-        if name not in self._ops:
-            self._ops[name] = Op._of(self._record.ops[name], self)
-        return self._ops[name]
+        found = self._ops.get(name)
+        # One handle for all, also where several threads ask first.
+        return found or self._ops.setdefault(name, Op._of(self._record.ops[name], self))
 
     def _own(self, op: Op) -> records.Op:
         """The operator behind a handle, which must be one of this graph."""
@@ -580,6 +579,12 @@ class Graph(Attributes):
 
     def __repr__(self) -> str:
         return f"<xir.Graph named '{self.get_name()}'>"
+
+
+_ARRAYS = (
+    *("float32", "float64"),
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+)
 
 
 def _copy_of(record: records.Tensor) -> records.Tensor:

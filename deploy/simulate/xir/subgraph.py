@@ -234,7 +234,8 @@ class Subgraph(Attributes):
     def _child_list(self) -> List[Subgraph]:
         for record in self._record.children:
             if id(record) not in self._children:
-                self._children[id(record)] = Subgraph._of(record, self._graph, self)
+                made = Subgraph._of(record, self._graph, self)
+                self._children.setdefault(id(record), made)
         return [self._children[id(record)] for record in self._record.children]
 
     def _child_with(self, name: str) -> Optional[Subgraph]:
@@ -252,14 +253,15 @@ class Subgraph(Attributes):
     def _has(self, op: Op) -> bool:
         return op._graph is self._graph and op._record.name in self._record.all_ops()
 
-    def _add_op(self, name: str) -> None:
-        """Lists a new operator: in a leaf, or as a leaf of its own below a root with children."""
-        if self.is_leaf:
-            self._record.ops.append(name)
-        elif self.is_root:
+    def _add_op(self, name: str, leaf: Optional[Subgraph]) -> None:
+        """Lists a new operator in ``leaf``; without one in this root, or in a new leaf below it."""
+        if leaf is None and not self.is_leaf:
             self._record.children.append(records.Subgraph(f"subgraph_{name}", ops=[name]))
-        else:
-            raise abort("XIR_ADD_OP_FAIL", "Failed to add op!", f"{self.get_name()} is no leaf")
+            return
+        leaf = leaf or self
+        if not leaf.is_leaf or leaf.root is not self:
+            raise abort("XIR_ADD_OP_FAIL", "Failed to add op!", f"{leaf.get_name()} is no leaf")
+        leaf._record.ops.append(name)
 
     def _remove_op(self, name: str) -> None:
         leaf = self._leaf_of(name)
