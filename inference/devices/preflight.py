@@ -319,7 +319,7 @@ def _check_fingerprint(
                 _compile_command(wanted),
             )
         if target.released == ("1.4.1",):
-            if any("es1" in str(xclbin).lower() for xclbin in xclbins):
+            if any("es1" in xclbin.name.lower() for xclbin in xclbins):
                 continue
             return Check(
                 name,
