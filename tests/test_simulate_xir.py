@@ -10,6 +10,7 @@ import pickle
 import re
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -392,12 +393,23 @@ def test_handles_cannot_be_copied_or_sent_to_another_process(xir: ModuleType) ->
                 way(handle)
 
 
-def test_threads_get_the_same_handles(xir: ModuleType) -> None:
-    for _ in range(20):
-        graph = branches(xir)
-        with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(lambda _, graph=graph: graph.get_op("sum"), range(64)))
-        assert len(set(found)) == 1
+def test_threads_that_ask_at_once_get_the_same_handle(
+    xir: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = str(tmp_path / "g.xmodel")
+    branches(xir).serialize(file)
+    graph = xir.Graph.deserialize(file)
+    both_are_making_one = threading.Barrier(2)
+    make = xir.Op._of
+
+    def wait_and_make(record: Any, graph: Any) -> Any:
+        both_are_making_one.wait(30)
+        return make(record, graph)
+
+    monkeypatch.setattr(xir.Op, "_of", wait_and_make)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(graph.get_op, ["sum", "sum"])
+    assert first is second
 
 
 def test_a_handle_keeps_its_graph(xir: ModuleType) -> None:

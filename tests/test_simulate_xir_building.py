@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from deepfake_fpga.compile.xir import AttrKind, read_xmodel
+from deepfake_fpga.compile.xir.schema import SCHEMA
 from deepfake_fpga.deploy import simulate
-from deepfake_fpga.deploy.simulate import XirAbort
+from deepfake_fpga.deploy.simulate import SimulateOptions, XirAbort
 from deepfake_fpga.deploy.simulate.xir.inside import graph_of
 
 FIX = {"fix_point": 4, "bit_width": 8, "round_mode": "DPU_ROUND", "if_signed": True}
@@ -319,6 +320,22 @@ def test_unknown_types_are_custom_operators(xir: ModuleType, graph: Any, tmp_pat
     stored = [d for d in read_xmodel(file).op_defs if d.name == "MyLayer"]
     assert len(stored) == 1
     assert xir.Graph.deserialize(str(file)).get_op("m").get_attrs() == attrs
+
+
+def test_releases_before_3_know_custom_operators_from_files_only(
+    xir: ModuleType, graph: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attrs = {"shape": [1, 5], "data_type": "XINT8"}
+    empty = xir.Graph("empty")
+    empty.serialize(str(tmp_path / "empty.xmodel"))
+    message = SCHEMA.decode("Graph", (tmp_path / "empty.xmodel").read_bytes())
+    message["op_defs"].append({"name": "FromAFile"})
+    (tmp_path / "defines.xmodel").write_bytes(SCHEMA.encode("Graph", message))
+    for variable, value in SimulateOptions(release="2.5").to_environment().items():
+        monkeypatch.setenv(variable, value)
+    assert aborts(lambda: graph.create_op("m", "FromAFile", attrs)) == "XIR_UNREGISTERED_OP"
+    xir.Graph.deserialize(str(tmp_path / "defines.xmodel"))
+    assert graph.create_op("m", "FromAFile", attrs).get_type() == "FromAFile"
 
 
 def test_constants(graph: Any) -> None:

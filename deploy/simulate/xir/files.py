@@ -10,13 +10,13 @@ from ....compile.xir.opdefs import Definition, definitions, op_def, op_defs
 from ....compile.xir.xmodel import read_xmodel, write_xmodel
 from ....errors import MissingError, ToolkitError
 from ..abort import abort
-from .operators import custom_definition
+from .operators import custom_definition, register
 
 
 def load(fname: str) -> records.Graph:
     """The graph in the file, operators completed with their optional attributes and inputs.
 
-    Like the genuine reader, this takes a file without operators, an empty one too.
+    The types it defines are known from then on. Like the genuine reader, this takes a file without operators, an empty one too.
 
     Raises:
         XirAbort: there is no such file, or it is no ``.xmodel``.
@@ -25,6 +25,7 @@ def load(fname: str) -> records.Graph:
         graph = read_xmodel(fname, allow_empty=True)
     except ToolkitError as error:
         raise abort("XIR_READ_PB_FAILURE", "failed to read pb file", f"file = {fname}") from error
+    register(definition.name for definition in graph.op_defs)
     known = definitions()
     for op in graph.ops.values():
         if op.type in known:

@@ -15,6 +15,7 @@ from .binding import bound, exported, overloaded
 from .operators import (
     argument,
     check_count,
+    check_registered,
     complete_attrs,
     complete_inputs,
     to_attr,
@@ -355,6 +356,7 @@ class Graph(Attributes):
         """
         if name in self._record.ops:
             raise abort("XIR_MULTI_DEFINED_OP", "Multiple definition of OP!", name)
+        check_registered(kind)
         names = complete_inputs(kind, name, self._named(input_ops))
         if attrs is not None and not isinstance(attrs, dict):
             raise abort("PYXIR_INVALID_DATA_TYPE", "Unsupported data type!", "attrs must be a dict")

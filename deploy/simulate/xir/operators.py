@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Mapping, Optional, Sequence, Set, Tuple
 
 from ....compile.xir.attributes import Attr, AttrKind
 from ....compile.xir.graph import DataType
 from ....compile.xir.opdefs import ArgDefinition, AttrDefinition, Definition, definitions
 from ..abort import abort
+from ..options import active_options
 from .attributes import check_key, typed, untyped
+
+_REGISTERED: Set[str] = set()
+_WITHOUT_CUSTOM = ("1.4.1", "2.0", "2.5")
 
 
 def definition_of(op_type: str) -> Definition:
@@ -18,6 +22,24 @@ def definition_of(op_type: str) -> Definition:
     ``shape`` and ``data_type`` what it makes.
     """
     return definitions().get(op_type) or custom_definition(op_type)
+
+
+def register(op_types: Iterable[str]) -> None:
+    """Makes types known to this process, as reading a file does with those it defines."""
+    _REGISTERED.update(op_types)
+
+
+def check_registered(op_type: str) -> None:
+    """Refuses types that a release before 3.0 does not know; later ones register them.
+
+    Raises:
+        XirAbort: the release is older, and no file has defined the type.
+    """
+    if op_type in definitions() or op_type in _REGISTERED:
+        return
+    if active_options().release in _WITHOUT_CUSTOM:
+        raise abort("XIR_UNREGISTERED_OP", "Unregistered OP!", f"{op_type} is no known type")
+    register([op_type])
 
 
 def custom_definition(op_type: str) -> Definition:
