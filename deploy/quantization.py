@@ -95,22 +95,29 @@ def calibrate(
     """Finds the fix points on calibration pictures.
 
     Leaves ``float_model/<checkpoint>`` and ``quant_model/`` with ``quant_info.json``,
-    ``bias_corr.pth`` and ``manifest.json``. An earlier test's files in ``quant_model/`` no longer
-    hold and are removed.
+    ``bias_corr.pth`` and ``manifest.json``, after the vendor's quantizer its console output too. An
+    earlier test's files in ``quant_model/`` no longer hold and are removed.
 
     Raises:
         DataError: the gate found something in the pictures or in what became of the tensors.
         ToolkitError: see ``load_checkpoint``, ``read_dataset`` and ``QuantizeBackend``. Then
             the build folder is unchanged.
     """
-    from ..quantize.backend import CALIBRATION_FILES, PARAM, XMODEL, Finetune, select_backend
+    from ..quantize.backend import (
+        CALIBRATION_FILES,
+        CALIBRATION_LOG,
+        PARAM,
+        TEST_LOG,
+        XMODEL,
+        Finetune,
+        select_backend,
+    )
     from ..quantize.checkpoint import load_checkpoint
     from ..quantize.gate import refuse, tensor_findings
-    from ..quantize.releases import DEFAULT
 
     started = now()
-    request = replace(request, release=request.release or DEFAULT.name)
-    backend, reason = select_backend(request.backend, str(request.release))
+    backend, reason = select_backend(request.backend, request.release)
+    request = replace(request, release=backend.release)
     say(f"backend {backend.name}: {reason}; rules and files of release {request.release}")
     path, why = _float_checkpoint(request)
     say(f"checkpoint {path} ({why})")
@@ -140,6 +147,8 @@ def calibrate(
         warnings = [*summary.warnings, *data_warnings(dataset)]
         warnings += [f"--force overrode the gate: {f.check.value}: {f.evidence}" for f in findings]
         files = CALIBRATION_FILES + ((PARAM,) if request.fast_finetune else ())
+        if (calibration / CALIBRATION_LOG).is_file():
+            files += (CALIBRATION_LOG,)
         made = [FileRecord.of(calibration / name, name) for name in files]
         manifest = Manifest(
             stage="calib",
@@ -168,6 +177,8 @@ def calibrate(
             XMODEL,
             EVALUATION,
             PARAM,
+            CALIBRATION_LOG,
+            TEST_LOG,
             *REPORT,
         ):  # a stop from here on leaves no false claim
             _remove(target / name)
@@ -191,7 +202,7 @@ def measure(
             the calibration was made with a fast finetune that is not asked for.
         ToolkitError: see ``read_dataset`` and ``evaluate``. Then the build folder is unchanged.
     """
-    from ..quantize.backend import XMODEL, select_backend
+    from ..quantize.backend import TEST_LOG, XMODEL, select_backend
     from ..quantize.checkpoint import load_checkpoint
     from ..quantize.evaluation import evaluate
     from .calibration_report import examine, write_report
@@ -200,8 +211,9 @@ def measure(
     folder = request.build.quant_model
     calibration = _calibration(request)
     check_asked(folder, request.fast_finetune)
-    release = _release(request, calibration)
-    backend, reason = select_backend(request.backend, release)
+    release, told = _release(request, calibration)
+    backend, reason = select_backend(request.backend, release, alike=not told)
+    release = backend.release
     say(f"backend {backend.name}: {reason}; rules and files of release {release}")
     if calibration is None:
         path, why = _float_checkpoint(request)
@@ -237,7 +249,8 @@ def measure(
             )
             write_report(work, examined, _origin(calibration, path, f"{backend.name}: {reason}"))
         written = sorted(file.name for file in work.iterdir())
-        kept = [r for r in calibration.made if r.path not in (XMODEL, EVALUATION, *REPORT)]
+        old = (XMODEL, EVALUATION, TEST_LOG, *REPORT)
+        kept = [r for r in calibration.made if r.path not in old]
         made = [*kept, *(FileRecord.of(work / name, name) for name in written)]
         manifest = replace(
             calibration,
@@ -257,7 +270,7 @@ def measure(
             versions=versions(),
         )
         write_manifest(work, manifest)
-        for name in (MANIFEST, *REPORT):  # a report of an earlier test would not belong
+        for name in (MANIFEST, TEST_LOG, *REPORT):  # those of an earlier test would not belong
             _remove(folder / name)
         publish(work, folder, last=MANIFEST)
     return manifest, evaluation
@@ -342,8 +355,10 @@ def _calibration(request: QuantRequest) -> Optional[Manifest]:
     return calibration
 
 
-def _release(request: QuantRequest, calibration: Optional[Manifest]) -> str:
-    """The release to test by: the calibrated one; of another tool's files the one their form tells.
+def _release(request: QuantRequest, calibration: Optional[Manifest]) -> Tuple[str, bool]:
+    """The release to test by, and whether it was said and not only told by the files' form.
+
+    It is the calibrated one.
 
     Raises:
         MismatchError: another one is asked for.
@@ -359,9 +374,11 @@ def _release(request: QuantRequest, calibration: Optional[Manifest]) -> str:
                 f"release in {MANIFEST}",
                 f"leave --release out, or {CALIB_COMMAND} --release {request.release}",
             )
-        return str(made)
+        return str(made), True
     # Where the form leaves a choice, the user's word decides; reading refuses a contradiction.
-    return request.release or results.load(request.build.quant_model).release.name
+    if request.release is not None:
+        return request.release, True
+    return results.load(request.build.quant_model).release.name, False
 
 
 def _foreign_calibration(folder: Path, checkpoint: Checkpoint, release: str) -> Manifest:

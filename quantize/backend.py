@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Callable, Iterable, Mapping, Optional, Sequenc
 
 import numpy as np
 
-from ..board.vendor import find_package
-from ..errors import UnsupportedError, UsageError
+from ..board.vendor import VendorTool, find_package
+from ..errors import MismatchError, UnsupportedError, UsageError
+from . import releases
 from .releases import DEFAULT
+from .results import same_form
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from .layer_noise import Interior
     from .quantizer import Quantizer
+    from .vitis import VitisBackend
 
 BACKENDS = ("auto", "vitis", "sim")
 CALIBRATION_FILES = ("quant_info.json", "bias_corr.pth")
@@ -29,6 +32,8 @@ PARAM = "param.pth"
 """What a fast finetune leaves beside ``CALIBRATION_FILES``."""
 
 XMODEL = "UYNet_int.xmodel"
+CALIBRATION_LOG, TEST_LOG = "quantize.log", "quantize_test.log"
+"""What the vendor's quantizer printed, in the folder of its results."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +93,11 @@ class QuantizeBackend(abc.ABC):
 
     Attributes:
         name: ``sim`` or ``vitis``.
+        release: of the vendor's tool, whose rules and files are followed.
     """
 
     name: str
+    release: str
 
     @abc.abstractmethod
     def calibrate(
@@ -127,30 +134,61 @@ class QuantizeBackend(abc.ABC):
         """
 
 
-def select_backend(wanted: str, release: str = DEFAULT.name) -> Tuple[QuantizeBackend, str]:
+def select_backend(
+    wanted: str, release: Optional[str] = None, alike: bool = False
+) -> Tuple[QuantizeBackend, str]:
     """The backend for ``--backend`` and why it was taken, one phrase.
 
-    ``release`` is the vendor's release whose rules and files ours follows.
+    The vendor's quantizer follows the rules of its own release only.
+
+    Args:
+        wanted: ``auto``, ``vitis`` or ``sim``.
+        release: the vendor's release to follow; ``None`` takes what the backend has.
+        alike: a release whose files have the same form will do.
 
     Raises:
-        UnsupportedError: ``vitis`` is asked for; says what was found of it.
+        UnsupportedError: ``vitis`` is asked for and is not here or cannot be used.
+        MismatchError: ``vitis`` is asked for and is of another release.
         UsageError: the name is not one of ``BACKENDS``.
     """
     if wanted not in BACKENDS:
         raise UsageError(f"There is no backend {wanted!r}", "", f"use one of {', '.join(BACKENDS)}")
+    ours = SimBackend(release or DEFAULT.name)
     if wanted == "sim":
-        return SimBackend(release), "asked for"
+        return ours, "asked for"
     vendor = find_package("pytorch_nndct")
-    if wanted == "vitis":
-        seen = f"pytorch_nndct: {vendor.state.value}, {vendor.evidence}"
+    if not vendor.usable:
+        if wanted == "auto":
+            return ours, f"the vendor's pytorch_nndct is not here ({vendor.evidence})"
         raise UnsupportedError(
-            "This version cannot drive the vendor's quantizer (pytorch_nndct)",
-            seen,
-            "use --backend sim, which follows the same rules and writes the same files",
+            "The vendor's quantizer (pytorch_nndct) is not here",
+            f"pytorch_nndct: {vendor.state.value}, {vendor.evidence}",
+            "run this inside the Vitis AI container with its conda environment active, or use "
+            "--backend sim, which follows the same rules and writes the same files",
         )
-    if vendor.usable:
-        return SimBackend(release), f"pytorch_nndct is there ({vendor.path}) but not driven yet"
-    return SimBackend(release), f"the vendor's pytorch_nndct is not here ({vendor.evidence})"
+    try:
+        theirs = _vitis(vendor, release, alike)
+    except (UnsupportedError, MismatchError) as error:
+        if wanted == "vitis":
+            raise
+        return ours, f"{error.cause} ({error.evidence})"
+    return theirs, f"pytorch_nndct is there ({vendor.evidence}), {theirs.evidence}"
+
+
+def _vitis(vendor: VendorTool, wanted: Optional[str], alike: bool) -> VitisBackend:
+    try:
+        from .vitis import VitisBackend
+    except ImportError as error:  # torch, which it comes with
+        raise UnsupportedError("The vendor's quantizer cannot be used", str(error)) from error
+    found = VitisBackend(vendor)
+    known, here = (releases.release(name) for name in (wanted or found.release, found.release))
+    if known != here and not (alike and same_form(known, here)):
+        raise MismatchError(
+            f"The vendor's quantizer here is of release {here}, wanted is {known}",
+            f"{vendor.path}: {found.evidence}",
+            f"leave --release out, or: --backend sim --release {known}",
+        )
+    return found
 
 
 class SimBackend(QuantizeBackend):
