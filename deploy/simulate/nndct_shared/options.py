@@ -74,8 +74,10 @@ def options() -> Dict[str, Option[Value]]:
 def take_from_command_line(argv: Optional[List[str]] = None) -> None:
     """Sets the options given in ``argv`` (``sys.argv``) and takes them out of it.
 
+    What is no option of the quantizer stays for the script.
+
     Raises:
-        UsageError: an option is not known or its value is not of its kind.
+        UsageError: a value is not of its option's kind.
     """
     argv = sys.argv if argv is None else argv
     rest = []
@@ -86,7 +88,8 @@ def take_from_command_line(argv: Optional[List[str]] = None) -> None:
         name, given, text = word[2 + len(_PREFIX) :].partition("=")
         option = options().get(name)
         if option is None:
-            raise UsageError(f"There is no option --{_PREFIX}{name}", word, "leave it out")
+            rest.append(word)
+            continue
         option.value = _read(word, text, option) if given else True
     argv[:] = rest
 

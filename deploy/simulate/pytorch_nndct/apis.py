@@ -16,7 +16,15 @@ _last: List[TorchQuantProcessor] = []
 """The newest quantizer of this process, which ``dump_xmodel`` means."""
 
 
-class torch_quantizer:  # noqa: N801 - the genuine name
+class _Released(type):
+    """Shows the signature that the active release has."""
+
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        return _signature()
+
+
+class torch_quantizer(metaclass=_Released):  # noqa: N801 - the genuine name
     """Quantizes one model: ``quant_model`` is run on data, then a result is exported.
 
     Arguments that the active release does not have are a ``TypeError``, its missing methods an

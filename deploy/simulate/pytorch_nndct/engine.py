@@ -191,7 +191,7 @@ class TorchQuantizer:
         try:
             if not results.same_form(info.release, graph.release):
                 raise MismatchError(f"The file has the form of release {info.release}")
-            results.fitted(info, graph, entries, str(folder), allow_unfilled=True)
+            named = results.fitted(info, graph, entries, str(folder), allow_unfilled=True)
         except MismatchError as error:
             raise leave(
                 "CALIB_RESULT_MISMATCH",
@@ -199,7 +199,15 @@ class TorchQuantizer:
                 f"{error.cause}: {error.evidence}. Calibrate this model again.",
                 0,
             ) from error
-        self.info, self._folder, self._quantized = info, folder, None
+        for node in entries.filled:
+            if named.outputs[graph.file_name(node)] is None:
+                self._screen.warning2user(
+                    "TENSOR_NOT_QUANTIZED",
+                    f"The tensor {graph.file_name(node)} has no quantization step. It stays float.",
+                )
+        # An empty table stands for corrections that the first forward reads.
+        self.info = replace(info, corrections={}) if corrected else info
+        self._folder, self._quantized = folder, None
 
     def load_tuned(self, folder: Path) -> None:
         """Reads ``param.pth``.
@@ -225,9 +233,9 @@ class TorchQuantizer:
         """
         if self._quantized is None:
             assert self.info is not None  # loaded before the first forward in test
-            graph, info = self.ours.graph, self.info
-            if self.ours.options.bias_correction:
-                info = replace(info, corrections=results.load_corrections(self._folder))
+            correct = self.ours.options.bias_correction
+            corrections = results.load_corrections(self._folder) if correct else None
+            graph, info = self.ours.graph, replace(self.info, corrections=corrections)
             try:
                 info = results.fitted(
                     info, graph, self.ours.entries, str(self._folder), allow_unfilled=True

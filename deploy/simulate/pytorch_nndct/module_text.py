@@ -6,7 +6,7 @@ the file needs nothing but PyTorch and computes in float.
 
 from __future__ import annotations
 
-import importlib.util
+import runpy
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
@@ -32,13 +32,7 @@ def write_module(graph: QuantizerGraph, path: Path) -> None:
 
 def load_module(graph: QuantizerGraph, path: Path) -> nn.Module:
     """The module in ``path`` with the folded (and equalized) parameters of ``graph``."""
-    spec = importlib.util.spec_from_file_location(f"generated_{graph.name}", str(path))
-    assert spec is not None
-    assert spec.loader is not None  # the path ends in .py
-    code = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(code)
-    made: Any = getattr(code, graph.name)
-    module: nn.Module = made()
+    module: nn.Module = runpy.run_path(str(path))[graph.name]()
     state = {
         f"module_{node.index}.{role}": torch.from_numpy(graph.params[key].copy())
         for node in graph.nodes
@@ -162,7 +156,19 @@ def _binary(sign: str) -> _Call:
 def _average(node: Node, operands: List[str]) -> str:
     a = node.attrs
     given = f"{a['kernel']}, {a['stride']}, {a['padding']}, {a['ceil_mode']}"
-    return f"F.avg_pool2d({operands[0]}, {given}, {a.get('include_pad', True)})"
+    return _scaled(node, f"F.avg_pool2d({operands[0]}, {given}, {a.get('include_pad', True)})")
+
+
+def _scaled(node: Node, call: str) -> str:
+    """An average as the DPU takes it, whose division is a product and a shift."""
+    plain = node.attrs.get("uneven") or node.attrs["factor"] == 1
+    return call if plain else f"{call} * {float(node.attrs['factor'])}"
+
+
+def _pad(node: Node, operands: List[str]) -> str:
+    a = node.attrs
+    value = f", {a['value']}" if a["mode"] == "constant" else ""
+    return f"F.pad({operands[0]}, {list(a['padding'])}, {a['mode']!r}{value})"
 
 
 def _resize(node: Node, operands: List[str]) -> str:
@@ -182,8 +188,17 @@ _CALLS: Dict[str, _Call] = {
     g.MIN: lambda n, x: f"torch.min({x[0]}, {x[1]})",
     g.CONCAT: lambda n, x: f"torch.cat([{', '.join(x)}], dim={n.attrs['axis']})",
     g.AVGPOOL: _average,
-    g.ADAPTIVE_AVGPOOL: lambda n, x: f"F.adaptive_avg_pool2d({x[0]}, {tuple(n.attrs['size'])})",
-    g.MEAN: lambda n, x: f"torch.mean({x[0]}, {tuple(n.attrs['axes'])}, {n.attrs['keep']})",
+    g.ADAPTIVE_AVGPOOL: lambda n, x: _scaled(
+        n, f"F.adaptive_avg_pool2d({x[0]}, {tuple(n.attrs['size'])})"
+    ),
+    g.MEAN: lambda n, x: _scaled(
+        n, f"torch.mean({x[0]}, {tuple(n.attrs['axes'])}, {n.attrs['keep']})"
+    ),
+    g.PAD: _pad,
+    g.PAD_ND: _pad,
+    g.RSUB: lambda n, x: f"{x[1]} - {x[0]}",
+    g.SHAPE: lambda n, x: f"{x[0]}.shape[{n.attrs['dim']}]",
+    g.TRANSPOSE: lambda n, x: f"{x[0]}.permute({tuple(n.attrs['order'])})",
     g.RESIZE: _resize,
     g.RESHAPE: lambda n, x: f"{x[0]}.reshape(({x[0]}.shape[0], *{tuple(n.attrs['shape'])}))",
     g.PERMUTE: lambda n, x: f"{x[0]}.permute({tuple(n.attrs['order'])})",

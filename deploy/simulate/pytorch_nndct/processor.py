@@ -7,7 +7,7 @@ import inspect
 import os
 import platform
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple
 
@@ -18,6 +18,7 @@ from torch import nn
 from ....errors import UnsupportedError
 from ....files import write_text
 from ....quantize import results, tuned_parameters
+from ....quantize.fixpoint import BITS
 from ....quantize.quantizer import QuantizeOptions, Quantizer
 from ..nndct_shared.messages import NndctScreenLogger, leave
 from ..nndct_shared.options import NndctOption, refuse_unknown_ground
@@ -25,6 +26,7 @@ from . import deploy_check
 from .config import configured
 from .engine import Mode, TorchQuantizer, positional
 from .module_text import load_module, write_module
+from .nn import DeQuantStub, QuantStub
 from .quant_model import RecoveryModel
 from .versions import at_least, release, version
 
@@ -55,7 +57,7 @@ class Request:
     output_dir: str = DEFAULT_OUTPUT
     bitwidth: Optional[int] = None
     mix_bit: bool = False
-    device: Any = field(default_factory=lambda: torch.device("cuda"))
+    device: Any = torch.device("cuda")  # noqa: RUF009 - it never changes
     lstm: bool = False
     app_deploy: str = "CV"
     qat_proc: bool = False
@@ -102,6 +104,12 @@ class TorchQuantProcessor:
                 "Quant config file is empty, use default quant configuration"
                 if request.quant_config_file is None
                 else f"Quant config file is {request.quant_config_file}"
+            )
+        if config.bits != BITS:
+            raise UnsupportedError(
+                f"The drop-in quantizer has tensors of {BITS} bits only",
+                f"{config.bits} bits are asked for",
+                "leave bitwidth out",
             )
         word = "calibration" if mode is Mode.CALIB else "test"
         self._screen.info(f"Quantization {word} process start up...")
@@ -225,6 +233,10 @@ class TorchQuantProcessor:
             if "stays float" not in note:
                 code = "REPLACE_RELU6" if "became a ReLU" in note else "LEAKYRELU"
                 self._screen.warning2user(code, note)
+        if any(isinstance(module, (QuantStub, DeQuantStub)) for module in model.modules()):
+            self._screen.warning(
+                "QuantStub and DeQuantStub are passed over: the whole model is quantized."
+            )
         if options.equalization:
             self._screen.info("=>Doing weights equalization...")
         return ours

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ....errors import UnsupportedError
-from ....quantize.execution import run
+from ....quantize.execution import Params, run
 from ....quantize.fixpoint import HIGHEST, LOWEST, Rounding, quantize
 from ....quantize.graph import Node, leaves
 from ....quantize.quantized import QuantizedModel
@@ -31,9 +31,13 @@ class _Network(nn.Module):
             return raw if position is None else self.on_grid(raw, position)
 
         graph = self._model.graph
-        found = run(graph, inputs, self._model.node_parameters, finish)
+        found = run(graph, inputs, self.parameters_of, finish)
         results = tuple(found[node] for node in leaves(graph.outputs))
         return results if isinstance(graph.outputs, (tuple, list, dict)) else results[0]
+
+    def parameters_of(self, node: Node) -> Params:
+        """The parameters of an operator, which are on their grids."""
+        return self._model.node_parameters(node)
 
     def on_grid(self, raw: Tensor, position: int) -> Tensor:
         """The vendor's rounding: half up."""
@@ -42,6 +46,25 @@ class _Network(nn.Module):
 
 class _OnnxNetwork(_Network):
     """The same with PyTorch's own quantizing operator, which becomes ONNX's pair."""
+
+    def __init__(self, model: QuantizedModel) -> None:
+        super().__init__(model)
+        for node in model.graph.nodes:
+            for role in node.params:
+                value = model.node_parameters(node)[role]
+                self.register_buffer(f"module_{node.index}_{role}", value)
+
+    def parameters_of(self, node: Node) -> Params:
+        """They pass the operator too, so that runtimes take over their steps, not make their own.
+
+        Buffers they are because constants would be folded away.
+        """
+        positions = self._model.info.params
+        found: Dict[str, Optional[Tensor]] = {"bias": None}
+        for role, key in node.params.items():
+            value: Tensor = getattr(self, f"module_{node.index}_{role}")
+            found[role] = self.on_grid(value, positions[key])
+        return found
 
     def on_grid(self, raw: Tensor, position: int) -> Tensor:
         """ONNX rounds half to even; nothing else is to be had there."""
@@ -105,10 +128,10 @@ def write_onnx(
                 opset_version=opset_version or OPSET,
                 input_names=names,
                 output_names=results,
-                do_constant_folding=True,
+                do_constant_folding=False,
                 **settings,
             )
-    except torch.onnx.errors.OnnxExporterError as error:
+    except RuntimeError as error:
         raise UnsupportedError(
             f"{model.graph.name} cannot be exported as ONNX", str(error).splitlines()[0]
         ) from error
