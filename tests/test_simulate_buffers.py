@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from deepfake_fpga.deploy.simulate.buffers import bind, host_buffer, truncated
+from deepfake_fpga.inference.devices.base import TensorInfo
+
 from . import simulated_card
 from .simulated_card import (
     MAIN,
@@ -53,6 +56,14 @@ def test_strided_and_fortran_arrays_are_misread_without_a_word(runner: Any) -> N
     taken = fortran.ravel(order="K").reshape(8, 6, 5, 3)
     np.testing.assert_array_equal(outputs[0], expected(taken)[MAIN])
     assert (taken != pictures()).any()
+
+
+def test_a_step_backwards_is_followed_forwards(runner: Any) -> None:
+    base = np.random.default_rng(2).integers(-128, 128, (9, 90)).astype(np.int8)
+    outputs = outputs_of(runner)
+    run(runner, [base[:, ::-1]], outputs)
+    taken = base.reshape(-1)[89 : 89 + 720].reshape(8, 6, 5, 3)
+    np.testing.assert_array_equal(outputs[0], expected(taken)[MAIN])
 
 
 def test_strided_outputs_are_written_as_if_contiguous(runner: Any) -> None:
@@ -130,6 +141,14 @@ def test_the_number_of_buffers(runner: Any) -> None:
     assert run(runner, [pictures()], outputs[:1]) == 0
     np.testing.assert_array_equal(outputs[0], expected(pictures())[MAIN])
     assert set(outputs[1].reshape(-1)) == {77}
+
+
+def test_an_input_cannot_be_left_out() -> None:
+    infos = [TensorInfo("a", (2, 3), 4), TensorInfo("b", (2, 3), 4)]
+    one = host_buffer(np.zeros((2, 3), np.int8))
+    with aborts("VART_TENSOR_BUFFER_INVALID", "1 input buffers for 2 tensors"):
+        bind([one], infos, "input")
+    assert [bound.info.name for bound in bind([one], infos, "output")] == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -224,8 +243,6 @@ def test_floats_become_codes(
 
 
 def test_the_one_that_wraps_at_seven_fraction_bits() -> None:
-    from deepfake_fpga.deploy.simulate.buffers import truncated
-
     # The worked examples of the observed module: 8.0625 and 100 at fix point 4, 1.0 at 7.
     given = np.array([8.0625, 100.0], np.float32)
     np.testing.assert_array_equal(truncated(given, 4), np.array([-127, 64], np.int8))

@@ -68,7 +68,7 @@ def test_jobs_that_nobody_waits_for_use_the_numbers_up() -> None:
 
 def test_wait_takes_the_pair(runner: Any) -> None:
     job = runner.execute_async([pictures()], outputs_of(runner))
-    for wrong in (job[0], None, "ab", (1,), (1, 2, 3), (1.5, 0), (-1, 0)):
+    for wrong in (job[0], None, "ab", (1,), (1, 2, 3), (1.5, 0), (-1, 0), (0, None)):
         with pytest.raises(TypeError, match="wait"):
             runner.wait(wrong)
     assert runner.wait(list(job)) == 0

@@ -25,6 +25,7 @@ from deepfake_fpga.inference.devices.reference import ReferenceDevice
 from . import simulated_card
 from .simulated_card import (
     ES1,
+    FINGERPRINT,
     INPUT,
     MAIN,
     RUNNERS,
@@ -216,6 +217,24 @@ def test_the_batch_is_the_number_of_engines(
         np.testing.assert_array_equal(got, expected(codes)[tensor.name])
 
 
+def test_a_batch_in_the_file_multiplies_the_engines(
+    vart: Any, options: Any, tmp_path: Path
+) -> None:
+    build = GraphBuilder()
+    image = build.input((2, 4, 4, 3), 5)
+    weights = np.full((2, 1, 1, 3), 3, np.int8)
+    build.output(build.convolution("c", image, weights, None, (5, 0, 5), (2, 4, 4, 2)))
+    graph = build.finish()
+    attrs = graph.subgraphs("DPU")[0].attrs
+    attrs.update(runner=map_string(RUNNERS), dpu_fingerprint=uint64(FINGERPRINT))
+    runner = vart.Runner.create_runner(opened(graph, tmp_path), "run")
+    codes = np.arange(16 * 48, dtype=np.int64).astype(np.int8).reshape(16, 4, 4, 3)
+    assert runner.get_input_tensors()[0].dims == [16, 4, 4, 3]
+    outputs = outputs_of(runner)
+    assert run(runner, [codes], outputs) == 0
+    np.testing.assert_array_equal(outputs[0], expected(codes, graph)["c_download_0_fix"])
+
+
 # -- tensors ------------------------------------------------------------------------------------
 
 
@@ -361,6 +380,10 @@ def test_recorded_networks_give_the_recorded_outputs(
     floats = np.empty(tuple(made.dims), np.float32)
     assert run(runner, [codes], [floats]) == 0
     got = floats[: len(values)]
+    single = vart.Runner.create_runner(opened(graph, tmp_path), "ref")
+    alone = np.empty((1, *made.dims[1:]), np.float32)
+    assert run(single, [codes[2:3].copy()], [alone]) == 0
+    np.testing.assert_array_equal(alone, got[2:3])
     if "sigmoid" in name:
         got = np.concatenate([_on_cpu(vart, graph, tmp_path, floats[k]) for k in range(len(got))])
         np.testing.assert_allclose(got, wanted, atol=1e-6, rtol=0)
