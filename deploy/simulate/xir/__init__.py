@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import List
 
 from .datatype import DataType
-from .graph import Graph, Op, Tensor
+from .graph import Graph
+from .op import Op, Tensor
 from .subgraph import Subgraph
 from .template import GraphTemplate, OpTemplate
 

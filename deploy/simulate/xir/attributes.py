@@ -7,7 +7,7 @@ the binding cannot read comes back as ``None``.
 from __future__ import annotations
 
 import struct
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Mapping, Optional
 
 import numpy as np
 
@@ -68,6 +68,12 @@ def typed(value: Any, kind: AttrKind) -> Attr:
             f"Unable to cast Python instance of type {type(value)} to C++ type "
             f"'{kind.name.lower()}'"
         ) from None
+
+
+def described(name: str, attrs: Mapping[str, Attr], *parts: str) -> str:
+    """The text that ``str`` gives of a handle."""
+    values = {key: to_python(attr) for key, attr in sorted(attrs.items())}
+    return "{" + ", ".join([f"name: '{name}'", *parts, f"attrs: {values}"]) + "}"
 
 
 def check_key(name: Any) -> None:

@@ -16,7 +16,8 @@ from .operators import custom_definition, register
 def load(fname: str) -> records.Graph:
     """The graph in the file, operators completed with their optional attributes and inputs.
 
-    The types it defines are known from then on. Like the genuine reader, this takes a file without operators, an empty one too.
+    The types it defines are known from then on. Like the genuine reader, this takes a file without
+    operators, an empty one too.
 
     Raises:
         XirAbort: there is no such file, or it is no ``.xmodel``.

@@ -6,7 +6,8 @@ from typing import Dict, Sequence, Union
 
 from ....compile.xir import graph as records
 from ....compile.xir.attributes import Attr
-from .graph import Graph, Tensor
+from .graph import Graph
+from .op import Tensor
 from .subgraph import Subgraph
 
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Set
 from ....compile.xir import graph as records
 from ..abort import abort
 from . import drawing
-from .attributes import Attributes
+from .attributes import Attributes, described
 from .binding import bound, exported, overloaded
 
 if TYPE_CHECKING:
-    from .graph import Graph, Op, Tensor
+    from .graph import Graph
+    from .op import Op, Tensor
 
 
 @exported
@@ -278,8 +279,6 @@ class Subgraph(Attributes):
             node = node._parent
 
     def __str__(self) -> str:
-        from .graph import described
-
         return described(self.get_name(), self._record.attrs, f"op_num: {self.get_op_num()}")
 
     def __repr__(self) -> str:
