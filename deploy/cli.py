@@ -26,7 +26,7 @@ COMMANDS: Dict[str, Tuple[str, str]] = {
     "parity": ("parity", "Compare two ways of computing a model, tensor by tensor."),
     "simulate": ("simulate", "Run a Vitis AI program without Vitis AI and without a card."),
     "board": ("board", "Look after the card: what it is, how warm it is, whether it works."),
-    "doctor": ("doctor", "Check this computer, and say what to type where something is wrong."),
+    "doctor": ("doctor", "Check this computer, and say how to mend what is wrong."),
     "session": ("session", "Work in the vendor's container, with the card and this package."),
     "demo": ("demo", "Go through the whole chain on a generated clip."),
 }

@@ -75,12 +75,20 @@ def card_release(search: CardSearch) -> Tuple[str, str]:
     return "", f"no release goes with what the card {card.slot} has ({what})"
 
 
-def download_command(release: CardRelease) -> str:
-    """How to fetch the wheels that an image's Python may lack, on a computer with a network."""
-    return (
-        f"pip download -d wheels --python-version {release.python} --only-binary=:all: "
-        "click PyYAML tqdm protobuf"
-    )
+WHEELS = ("click", "PyYAML", "tqdm", "protobuf", "importlib-metadata", "typing-extensions")
+"""What an image's Python may lack. The last two are for click and tqdm under 3.7: pip judges by its
+own Python whether they are needed, and leaves them out."""
+
+
+def download_command(release: CardRelease, *more: str) -> str:
+    """How to fetch the wheels that an image's Python may lack, on a computer with a network.
+
+    Args:
+        release: of the image.
+        more: further packages.
+    """
+    words = ["pip download -d wheels --only-binary=:all:", f"--python-version {release.python}"]
+    return " ".join([*words, *dict.fromkeys([*WHEELS, *more])])
 
 
 @dataclass(frozen=True)

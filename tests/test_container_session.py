@@ -396,7 +396,7 @@ def test_folders_that_are_not_there(place: Place) -> None:
         with pytest.raises(MissingError, match="does not exist"):
             plan_session(place.request(**{name: place.work / "absent"}), place.host())
     (place.work / "empty").mkdir()
-    with pytest.raises(MissingError, match=r"pip download -d wheels --python-version 3.7"):
+    with pytest.raises(MissingError, match=r"pip download -d wheels .* --python-version 3.7"):
         plan_session(place.request(wheels=place.work / "empty"), place.host())
 
 
@@ -663,4 +663,5 @@ def test_json_without_dry_run_is_wrong_use(docker_here: Place) -> None:
 def test_the_help_names_the_download(place: Place) -> None:
     plan = plan_session(place.request(card=False), place.host())
     assert isinstance(plan, SessionPlan)
-    assert download_command(plan.release) in (command.epilog or "")
+    text = (command.epilog or "").replace("\\\n", "")
+    assert download_command(plan.release) in " ".join(text.split())

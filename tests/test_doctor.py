@@ -22,6 +22,7 @@ from deepfake_fpga.compile.xir.attributes import map_string
 from deepfake_fpga.compile.xir.xmodel import read_xmodel, write_xmodel
 from deepfake_fpga.deploy.commands.doctor import command
 from deepfake_fpga.deploy.defaults import default_model
+from deepfake_fpga.deploy.doctor import model as model_checks
 from deepfake_fpga.deploy.doctor import python as python_checks
 from deepfake_fpga.deploy.doctor.examination import CHECKS, examine
 from deepfake_fpga.deploy.doctor.facts import Choice, Facts, Place, Request, find_place
@@ -181,6 +182,23 @@ def vendor_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def _read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same model is looked at in most tests; reading it each time takes most of their time."""
+    monkeypatch.setattr(model_checks, "read_xmodel", _read)
+
+
+_MODELS: Dict[Path, Any] = {}
+
+
+def _read(path: Path) -> Any:
+    if path.stat().st_size < 1 << 16 or path.name != "YNET.xmodel":
+        return read_xmodel(path)
+    if path not in _MODELS:
+        _MODELS[path] = read_xmodel(path)
+    return _MODELS[path]
+
+
 @pytest.fixture
 def laptop(tmp_path: Path) -> Computer:
     return Computer(tmp_path / "laptop")
@@ -306,7 +324,10 @@ def test_a_package_missing_in_a_container_comes_as_a_wheel(container: Computer) 
     container.packages["yaml"] = ("absent", "")
     found = line(container.examine(), "yaml")
     assert found.state is State.FAIL
-    assert "pip download -d wheels --python-version 3.7" in found.finding.fix
+    assert (
+        "pip download -d wheels --only-binary=:all: --python-version 3.7 click PyYAML"
+        in found.finding.fix
+    )
 
 
 def test_modules_are_imported_in_another_process(tmp_path: Path) -> None:
@@ -770,7 +791,11 @@ def test_under_sudo_the_caller_counts() -> None:
 # The command
 
 
-def test_the_command_gives_json_and_a_status(tmp_path: Path) -> None:
+def test_the_command_gives_json_and_a_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Importing torch in the other process takes seconds.
+    monkeypatch.setattr(python_checks, "PACKAGES", python_checks.PACKAGES[:3])
     runner = CliRunner()
     words = ["--for", "compile", "--json", "--build-dir", str(tmp_path / "build")]
     result = runner.invoke(command, words)

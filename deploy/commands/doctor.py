@@ -62,7 +62,7 @@ def command(
     display: bool,
     as_json: bool,
 ) -> None:
-    """Check this computer, and say what to type where something is wrong.
+    """Check this computer, and say how to mend what is wrong.
 
     Looks at Python and its packages, the vendor's tools, the container's release against card and
     shell, the card with its drivers, device nodes and firmware, the model against the card,

@@ -65,7 +65,7 @@ session_install() {
         session_say "this image's Python is older than 3.7: deepfake-fpga itself does not run in it, the vendor's tools do"
         return
     }
-    session_missing=$("$session_exe" - click yaml numpy <<'END'
+    session_missing=$("$session_exe" - click yaml numpy tqdm google.protobuf <<'END'
 import importlib, sys
 missing = []
 for name in sys.argv[1:]:
@@ -92,7 +92,7 @@ session_unpack() {
         fi
     done
     [ ${#session_list[@]} -gt 0 ] || return 0
-    "$session_exe" -m pip --disable-pip-version-check install --quiet --no-index --no-deps \
+    PIP_ROOT_USER_ACTION=ignore "$session_exe" -m pip --disable-pip-version-check install --quiet --no-index --no-deps \
         --find-links "$session_wheels" --target "$session_tools/site" "${session_list[@]}" >&2 ||
         session_fail "the wheels cannot be installed (they must be for this image's Python). Next: $session_download"
 }

@@ -68,7 +68,7 @@ PACKAGES: Tuple[Package, ...] = (
     ),
     Package("onnx", "onnx", "the device sim at speed"),
     Package("onnxruntime", "onnxruntime", "the device sim at speed"),
-    Package("av", "av", "videos"),
+    Package("av", "av", "sound in videos, GIF masks; OpenCV does the rest"),
     Package("torch", "torch", "quant", needs(Purpose.QUANT)),
     Package("safetensors", "safetensors", ".safetensors checkpoints in quant"),
 )
@@ -104,7 +104,8 @@ def check_packages(facts: Facts) -> Iterator[Finding]:
 
 def _install(facts: Facts, package: Package, state: str) -> str:
     if facts.place is Place.VITIS and facts.release is not None:
-        return f"{download_command(facts.release)} {package.install}; session --wheels wheels"
+        download = download_command(facts.release, package.install)
+        return f"{download} && deepfake-fpga session --wheels wheels  (both on the host)"
     again = "--force-reinstall " if state == "broken" else ""
     if package.module == "av" and facts.host.python[:2] == OLDEST:
         return "conda install -c conda-forge av"
