@@ -94,7 +94,9 @@ class CardSearch:
         """
         if not self.cards:
             raise DeviceError(
-                "There is no VCK5000 in this host", self.absence, "lspci -nn -d 10ee:"
+                "There is no VCK5000 in this host",
+                self.absence,
+                "check its seat and power: lspci -nn -d 10ee:",
             )
         if bdf is None:
             if len(self.cards) == 1:
@@ -188,7 +190,7 @@ def _listed(timeout: float) -> Tuple[Tuple[ListedDevice, ...], Versions, str, Li
             if "card" in scan.text + scan.errors:
                 output, devices = scan, parse_devices(scan.text)
     except (MissingError, DeviceError) as error:
-        return (), Versions(), "", [f"{error.cause} ({error.next_step})"]
+        return (), Versions(), "", [f"{error.cause} (next: {error.next_step})"]
     if output.status != 0 and not devices:
         return (), versions, "", [f"{output.ending}: {output.last_words or 'no words'}"]
     return devices, versions, f"`{output.line}`", []
@@ -206,11 +208,13 @@ def _managed(timeout: float) -> Tuple[Tuple[ManagementReport, ...], str, List[st
             reports = parse_management(legacy.text)
             output = legacy if reports else output
     except (MissingError, DeviceError) as error:
-        return (), "", [f"{error.cause} ({error.next_step})"]
+        return (), "", [f"{error.cause} (next: {error.next_step})"]
     if reports:
         return reports, f"`{output.line}`", []
     why = output.last_words or "it printed nothing"
-    return (), "", [f"xbmgmt told nothing: {why} (it needs root: sudo xbmgmt examine -r platform)"]
+    if "no device" not in why.lower():
+        why += " (it may need root: sudo xbmgmt examine -r platform)"
+    return (), "", [f"xbmgmt told nothing: {why}"]
 
 
 def _with_function(card: Card, function: PciFunction, source: str) -> Card:
@@ -269,7 +273,7 @@ def _with_platform(card: Card, timeout: float, legacy: bool) -> Card:
     except (MissingError, DeviceError, FormatError):
         return card
     source = f"`{output.line}`"
-    if not reports and legacy:
+    if not reports and (legacy or output.status == 0):
         return card
     if not reports:
         notes = (*card.notes, f"it does not answer: {output.last_words or output.ending}")

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import time
 from dataclasses import dataclass
 from typing import List, Optional, Sequence, Tuple
 
-from ..errors import DeviceError, FormatError
+from ..errors import DeviceError, FormatError, UsageError
 from .examine import DeviceReport, Place, Rail, Sensor, parse_dump, parse_examine
-from .examine_text import full_bdf, parse_sensor_text
+from .examine_text import BDF, full_bdf, parse_sensor_text
 from .tools import ToolOutput, run_for_json, run_tool
 
 SENSOR_REPORTS = ("thermal", "electrical")
@@ -102,6 +103,7 @@ def read_health(
         limits: to judge by.
 
     Raises:
+        UsageError: ``bdf`` is no PCI address.
         MissingError: ``xbutil`` is not there.
         DeviceError: there is no card, not this one, it is not ready, or it does not answer.
     """
@@ -129,7 +131,17 @@ def read_all_health(
 
 
 def user_function(bdf: str) -> str:
-    """The address that ``xbutil`` wants (function 1), from either function's address."""
+    """The address that ``xbutil`` wants (function 1), from either function's address.
+
+    Raises:
+        UsageError: it is no PCI address.
+    """
+    if re.match(rf"^{BDF}$", bdf.strip()) is None:
+        raise UsageError(
+            f"{bdf!r} is no PCI address",
+            "one looks like 0000:0b:00.1",
+            "deepfake-fpga board info",
+        )
     return full_bdf(bdf).rpartition(".")[0] + ".1"
 
 

@@ -26,8 +26,8 @@ SETUP = "source /opt/xilinx/xrt/setup.sh"
 """Puts the card's programs on the PATH."""
 
 _NEXT = {
-    "xbutil": f"{SETUP} (install the XRT package of your release if there is no such file)",
-    "xbmgmt": f"{SETUP} (install the XRT package of your release if there is no such file)",
+    "xbutil": f"{SETUP}, or install the XRT package of your release",
+    "xbmgmt": f"{SETUP}, or install the XRT package of your release",
     "lspci": "apt install pciutils",
 }
 _AFTER_KILL = 2.0

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ..board.cards import Card, CardSearch
 from ..board.health import CardHealth
-from ..board.releases import CardRelease, Problem, matrix, problems, releases_for
+from ..board.releases import CardRelease, Problem, known_releases, matrix, problems, releases_for
 from ..board.validation import TestState, Validation
 
 _FACTS = (
@@ -76,6 +76,18 @@ def releases_text() -> str:
     lines = ["  ".join(c.ljust(widths[c]) for c in columns).rstrip()]
     lines += ["  ".join(row[c].ljust(widths[c]) for c in columns).rstrip() for row in rows]
     return "\n".join(lines) + "\n"
+
+
+def releases_record() -> List[Dict[str, Any]]:
+    """The same with every variant's set-up, for ``--json``."""
+    records = []
+    for release in known_releases():
+        record = dataclasses.asdict(release)
+        record["silicon"] = release.silicon.value
+        for setup, entry in zip(release.setups, record["setups"]):
+            entry["xclbin"] = release.xclbin(setup.variant)
+        records.append(record)
+    return records
 
 
 def health_text(healths: Sequence[CardHealth]) -> str:

@@ -76,11 +76,12 @@ def info(
 ) -> int:
     """Show the cards of this host: silicon, drivers, shell, versions, readiness."""
     from ...board.cards import find_cards
-    from ...board.releases import matrix, problems, release_named
-    from ..board_report import cards_record, cards_text, releases_text
+    from ...board.releases import problems, release_named
+    from ..board_report import cards_record, cards_text, releases_record, releases_text
 
     if releases:
-        click.echo(json.dumps(matrix(), indent=2) if as_json else releases_text(), nl=as_json)
+        text = json.dumps(releases_record(), indent=2) + "\n" if as_json else releases_text()
+        click.echo(text, nl=False)
         return 0
     wanted = release_named(release) if release is not None else None
     search = find_cards(timeout)
