@@ -29,6 +29,7 @@ from deepfake_fpga.compile.vitis import VitisBackend
 from deepfake_fpga.compile.xir.diff import diff_graphs
 from deepfake_fpga.compile.xir.graph import Graph
 from deepfake_fpga.compile.xir.xmodel import read_xmodel
+from deepfake_fpga.deploy.commands.compile import summary
 from deepfake_fpga.deploy.simulate.host import SimulatedHost, package_home
 from deepfake_fpga.deploy.simulate.options import SimulateOptions
 from deepfake_fpga.errors import (
@@ -559,6 +560,23 @@ def test_outputs_are_found_in_genuine_models(shared: Path) -> None:
         [note] = lost(graph, *names, "VoxelNet__gone_fix")
         assert "lost the output VoxelNet__gone_fix" in note
         assert output_ops_hint((*names, "VoxelNet__gone_fix")) in note
+
+
+def test_a_genuine_pair(
+    scripted: Scripted, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model the vendor quantized, and what the vendor's compiler made of it."""
+    made = shared / "xmodels" / "vck5000_8pe_pointpillars_v2.5.xmodel"
+    backend = scripted(f"compiled = {str(made)!r}\n" + SUCCESS)
+    source = shared / "xmodels" / "quantized_voxelnet.xmodel"
+    result = backend.compile(source, TARGET, tmp_path / "out", "net", silent)
+    assert len(result.notes) == 1, result.notes
+    assert "arch.json" in result.notes[0], "and no output is missed"
+    assert (result.device_subgraphs, result.dpu_subgraphs) == (8, 2)
+    assert result.to_json()["simulated"] is False
+    text = summary(result)
+    assert "no instructions" not in text
+    assert "2 DPU subgraphs" in text
 
 
 def test_a_value_inside_the_dpu_is_no_output(compiled: Path) -> None:

@@ -33,7 +33,7 @@ from deepfake_fpga.errors import (  # noqa: E402
     UsageError,
     WorkError,
 )
-from deepfake_fpga.quantize import results, vitis  # noqa: E402
+from deepfake_fpga.quantize import results, vendor_checks, vitis  # noqa: E402
 from deepfake_fpga.quantize.backend import (  # noqa: E402
     CalibrationSummary,
     Finetune,
@@ -42,11 +42,13 @@ from deepfake_fpga.quantize.backend import (  # noqa: E402
     select_backend,
 )
 from deepfake_fpga.quantize.model import UYNet  # noqa: E402
+from deepfake_fpga.quantize.releases import release as release_rules  # noqa: E402
 from deepfake_fpga.quantize.vendor_console import VendorConsole  # noqa: E402
 from deepfake_fpga.quantize.vitis import VitisBackend, detect_release  # noqa: E402
 
 from . import nets  # noqa: E402
 from .faces import write_dataset  # noqa: E402
+from .golden import MICRO, recording  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -801,6 +803,32 @@ def test_the_console_is_given_back(tmp_path: Path, capfd: pytest.CaptureFixture[
     assert capfd.readouterr() == ("before\nafter\n", "and this\n")
     assert console.warnings == ["an old warning"]
     assert console.errors == ["caf\ufffd"]
+
+
+# Genuine recordings pass.
+
+
+RECORDED = ["micro_c_convt_concat", "micro_d_pool_linear_sigmoid", "uynet_w8"]
+GENUINE = [(release, name) for release in ("1.4.1", "2.0", "2.5") for name in RECORDED]
+GENUINE += [("3.5", name) for name in (*MICRO, "uynet_w8")]
+
+
+@pytest.mark.parametrize(("release", "name"), GENUINE)
+def test_genuine_results_are_not_refused(
+    request: pytest.FixtureRequest, data: Path, tmp_path: Path, release: str, name: str
+) -> None:
+    """What the genuine tool left has nothing that the checks hold against it."""
+    case = recording(name, data, lambda: request.getfixturevalue("shared"), release)
+    model, rules = case.model(), release_rules(release)
+    (tmp_path / "quant_info.json").write_text(case.quant_info)
+    torch.save(case.json("bias_corr"), str(tmp_path / "bias_corr.pth"))
+    info = vendor_checks.check_calibrated(tmp_path, model, rules, tuned=False)
+    assert vendor_checks.check_before_test(tmp_path, model, rules) == info
+    for xmodel in case.folder.rglob("*_int.xmodel"):
+        vendor_checks.check_xmodel(xmodel, model, case.inputs("calib"), info)
+    other = model_of(nets.Cle if name != "micro_f_cle" else nets.ConvBias)
+    with pytest.raises(MismatchError):
+        vendor_checks.check_owner(info, other, "here")
 
 
 # The drop-in module.
