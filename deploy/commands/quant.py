@@ -70,8 +70,8 @@ calibration also takes any folder of pictures.""",
 @click.option(
     "--release",
     type=click.Choice(list(RELEASES)),
-    help="Follow the rules and files of the vendor's release in your container. "
-    f"Default: {DEFAULT}; for test the calibrated one.",
+    help="Follow the rules and files of the vendor's release in your container. Default: "
+    f"what its quantizer is, {DEFAULT} where it is not there; for test the calibrated one.",
 )
 @click.option(
     "--force", is_flag=True, help="Calibrate although the gate warns; the manifest records it."
