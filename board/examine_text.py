@@ -180,6 +180,8 @@ def _sensors(bdf: str, shell: str, block: str) -> DeviceReport:
             continue
         match = _FIELD.match(line)
         if match is None:
+            # A blank line ends the lists; the one before the rails stands within a section.
+            section = section if section == "electrical" and not title else ""
             continue
         label, value = match.group(1), match.group(2) or ""
         if label.lower() == "power rails":

@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     words = list(argv)
     card = current_profile()
     legacy = card.legacy
-    if words and words[0] in ("--new", "--legacy"):
+    if card.host.xrt in ("2.11", "2.12") and words and words[0] in ("--new", "--legacy"):
         legacy = words.pop(0) == "--legacy"
     try:
         return _command(words, card, legacy)

@@ -51,11 +51,9 @@ def main(argv: Sequence[str]) -> int:
     words = list(argv)
     card = current_profile()
     legacy = card.legacy
-    if words and words[0] in ("--new", "--legacy"):
-        wants_legacy = words.pop(0) == "--legacy"
-        if wants_legacy and card.host.xrt not in ("2.11", "2.12"):
-            words.insert(0, "--legacy")
-        legacy = wants_legacy
+    # The later tools know neither word.
+    if card.host.xrt in ("2.11", "2.12") and words and words[0] in ("--new", "--legacy"):
+        legacy = words.pop(0) == "--legacy"
     try:
         return _legacy(words, card) if legacy else _current(words, card)
     except Refused as refused:
