@@ -9,9 +9,10 @@ figure for U-YNet; they stand to 8PE as for the vendor's own U-Net (chaos-CT, 51
 247.9 frames/s on 8PE, 201.5 on 6PE with DWC, 185.1 on 6PE with MISC, 128.6 on 4PE). 4941.7 frames/s
 is the highest rate published for this card (ResNet-50, release 2.0): a tiny model gets no more.
 
-All of these are end to end, with a host beside the card. The vendor's benchmarks imply a higher
-rate on 8PE than U-YNet's own figure: 49e12 for ResNet-50 as for chaos-CT, so with a better host
-U-YNet may run up to 1.6 times faster than this says. Nothing here was measured by us on a card.
+All of these are end to end, with a host beside the card. ResNet-50 (10.76 G on the arrays by the
+same count, 4544 frames/s in release 2.5) implies 49e12 operations per second on 8PE where U-YNet's
+own figure implies 30.4e12, so with a better host U-YNet may run up to 1.6 times faster than this
+says. Nothing here was measured by us on a card.
 """
 
 from __future__ import annotations
