@@ -709,6 +709,54 @@ def test_an_xmodel_for_a_batch_is_written_with_an_error(
     assert dims["data"] == (1, 32, 32, 3)
 
 
+def test_an_xmodel_has_the_size_of_the_last_forward(
+    nndct: Any, data: Path, said: Callable[[], str]
+) -> None:
+    case = golden.recording("micro_c_convt_concat", data, Path)
+    calibrate(nndct, case.model(), case.inputs("calib"))
+    quantizer, _ = answered(nndct, case.model(), case.inputs("test"))
+    quantizer.export_xmodel(output_dir="small")
+    quantizer.quant_model(noise(1, 3, 48, 40))
+    quantizer.export_xmodel(output_dir="large", deploy_check=True)
+    small, large = (read_xmodel(Path(f, "UpConcat_int.xmodel")) for f in ("small", "large"))
+    dims = {op.type: op.tensor.dims for op in large.ops.values()}
+    assert (dims["data"], dims["concat"]) == ((1, 48, 40, 3), (1, 48, 40, 12))
+    for name, op in small.ops.items():
+        for key in ("fix_point", "data"):
+            assert op.get(key) == large.ops[name].get(key)
+
+
+def test_shifts_out_of_range_are_told(nndct: Any, said: Callable[[], str]) -> None:
+    class Cancelling(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(2, 1, 1, bias=False)
+            with torch.no_grad():
+                self.conv.weight.copy_(torch.tensor([100.0, -100.0]).reshape(1, 2, 1, 1))
+
+        def forward(self, x: Tensor) -> Any:
+            return self.conv(x)
+
+    calibrate(nndct, Cancelling(), noise(8, 1, 4, 4).repeat(1, 2, 1, 1))
+    # Zero everywhere: the output's 12 is more than 6 of the input and 0 of the weight.
+    assert (
+        "[VAIQ_WARN][QUANTIZER_TORCH_SHIFT_CHECK]: output Cancelling::nndct_conv2d_1 value is too "
+        "small, so adjust the fix position from 12 to 6"
+    ) in said()
+    info = json.loads(Path("quantize_result/quant_info.json").read_text())
+    assert info["output"]["Cancelling::nndct_conv2d_1"] == [[8, 6]]
+
+
+def test_a_finetune_alone_is_a_calibration(nndct: Any, chain: nn.Module) -> None:
+    images = noise(8, 3, 8, 8)
+    quantizer = nndct.torch_quantizer("calib", chain, (images[:1].clone(),), device=CPU)
+    quantizer.fast_finetune(lambda: quantizer.quant_model(images.clone()), ())
+    quantizer.export_quant_config()
+    info = json.loads(Path("quantize_result/quant_info.json").read_text())
+    assert info["fast_finetuned"]
+    assert all(pair[0][1] is not None for pair in info["output"].values())
+
+
 def test_the_result_is_written_again_in_test(nndct: Any, micro: golden.Recording) -> None:
     calibrate(nndct, micro.model(), micro.inputs("calib"))
     path = Path("quantize_result/quant_info.json")
@@ -1038,8 +1086,9 @@ def test_the_inspector_names_what_stays_on_the_cpu(
     assert Path("seen/inspect_DPUCVDX8H_ISA1_F2W2_8PE.svg").read_text().startswith("<svg")
     with pytest.raises(UsageError, match="DPUCZ"):
         nndct.Inspector("DPUCZ")
-    with pytest.raises(UsageError, match="png"):
-        inspector.inspect(case.model(), (case.inputs("test")[:1],), image_format="png")
+    inspector.inspect(case.model(), case.inputs("test")[:1], output_dir="all", image_format="png")
+    assert "A picture as png cannot be drawn here" in said()
+    assert len(os.listdir("all")) == 2
 
 
 # --- whole programs -------------------------------------------------------------------------------

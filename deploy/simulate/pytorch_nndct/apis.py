@@ -182,4 +182,8 @@ def __getattr__(name: str) -> Any:
         from .inspector import Inspector
 
         return Inspector
+    if name == "QatProcessor":
+        from .unsupported import refusing
+
+        return refusing(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,15 +14,12 @@ from ....compile.limits import CONVERSIONS
 from ....compile.report import inspect_graph, text
 from ....compile.targets import resolve_target
 from ....compile.xir.graph import Graph
-from ....errors import UsageError
 from ....files import write_text
 from ....quantize.quantizer import QuantizeOptions, Quantizer
 from ....quantize.recording import tensors_in
 from ..nndct_shared.messages import NndctScreenLogger
 from .processor import DEFAULT_OUTPUT
 from .versions import release
-
-_IMAGES = ("svg",)
 
 
 class Inspector:
@@ -54,17 +51,12 @@ class Inspector:
         Fix positions come from ``input_args`` alone; they do not change the placement of operators
         whose limits are sizes.
 
+        A picture is asked for by ``image_format``; whatever it says, it is an SVG.
+
         Raises:
-            UsageError: ``image_format`` is none that can be written.
             UnsupportedError: the model cannot be traced or exported.
         """
         del device
-        if image_format is not None and image_format not in _IMAGES:
-            raise UsageError(
-                f"image_format is {image_format!r}, which cannot be drawn here",
-                f"known: {', '.join(_IMAGES)}",
-                "say image_format='svg'",
-            )
         screen = NndctScreenLogger()
         target = self._target
         screen.info(f"=>Start to inspect model for {target.dpu_name}...")
@@ -80,7 +72,9 @@ class Inspector:
         if not outside and verbose_level > 0:
             screen.info(f"All the operators are assigned to {target.dpu_name}.")
         if image_format is not None:
-            drawn = os.path.join(output_dir, f"inspect_{target.dpu_name}.{image_format}")
+            if image_format != "svg":
+                screen.warning(f"A picture as {image_format} cannot be drawn here, it is an svg.")
+            drawn = os.path.join(output_dir, f"inspect_{target.dpu_name}.svg")
             write_text(Path(drawn), svg(compiled))
             screen.info(f"=>The picture of the model is saved.({drawn})")
         screen.info(f"=>Finish inspecting.({path})")

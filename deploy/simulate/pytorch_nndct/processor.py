@@ -18,7 +18,10 @@ from torch import nn
 from ....errors import UnsupportedError
 from ....files import write_text
 from ....quantize import results, tuned_parameters
+from ....quantize.calls import mapped
+from ....quantize.finetune import with_params
 from ....quantize.fixpoint import BITS
+from ....quantize.quantized import QuantizedModel
 from ....quantize.quantizer import QuantizeOptions, Quantizer
 from ..nndct_shared.messages import NndctScreenLogger, leave
 from ..nndct_shared.options import NndctOption, refuse_unknown_ground
@@ -95,7 +98,12 @@ class TorchQuantProcessor:
         self.output_dir = request.output_dir
         request.refuse()
         refuse_unknown_ground()
-        self._say_host(request)
+        self._say_host()
+        if request.target is not None:
+            self._screen.warning(
+                f"target={request.target!r} changes nothing here: every operator of the model is "
+                "quantized, also those that this DPU leaves to the processor."
+            )
         mode = self._mode(request.quant_mode)
         device = self._device(request.device)
         config = configured(request.quant_config_file, request.bitwidth)
@@ -115,7 +123,7 @@ class TorchQuantProcessor:
         self._screen.info(f"Quantization {word} process start up...")
         model = self._module(request, device)
         forward = inspect.signature(model.forward)
-        example = self._example(request, model, forward)
+        example = self._given_example(request, model, forward)
         options = QuantizeOptions(
             equalization=config.equalization,
             bias_correction=config.bias_correction,
@@ -123,6 +131,7 @@ class TorchQuantProcessor:
             max_fix_position=config.max_fix_position,
             release=release(),
         )
+        self._model, self._example = model, example
         ours = self._parsed(model, example, options)
         self.quantizer = TorchQuantizer(ours, forward, mode)
         path = Path(self.output_dir) / f"{ours.graph.name}.py"
@@ -136,7 +145,7 @@ class TorchQuantProcessor:
 
     # --- construction ---
 
-    def _say_host(self, request: Request) -> None:
+    def _say_host(self) -> None:
         if not at_least("3.0"):
             return
         system = platform.uname()
@@ -146,11 +155,6 @@ class TorchQuantProcessor:
         rows = [("GCC", platform.python_compiler()), ("python", platform.python_version())]
         rows += [("pytorch", torch.__version__), ("vai_q_pytorch", version())]
         self._screen.info(_table("Tools version information:", rows))
-        if request.target is not None:
-            self._screen.warning(
-                f"target={request.target!r} changes nothing here: every operator of the model is "
-                "quantized, also those that this DPU leaves to the processor."
-            )
 
     def _mode(self, given: Any) -> Mode:
         if isinstance(given, int):
@@ -194,7 +198,7 @@ class TorchQuantProcessor:
             return module
         return copy.deepcopy(module).cpu()
 
-    def _example(
+    def _given_example(
         self, request: Request, model: nn.Module, forward: inspect.Signature
     ) -> Tuple[Any, ...]:
         given = request.input_args
@@ -209,7 +213,7 @@ class TorchQuantProcessor:
             # The forward itself says what it lacks.
             model()
         found = positional(forward, args, kwargs)
-        return tuple(_on_cpu(value) for value in found)
+        return tuple(mapped(value, _on_cpu) for value in found)
 
     def _parsed(
         self, model: nn.Module, example: Tuple[Any, ...], options: QuantizeOptions
@@ -335,7 +339,8 @@ class TorchQuantProcessor:
         """
         if self.quantizer.mode is Mode.CALIB or not self._ready():
             return
-        model, last = self.quantizer.quantized(), self.quantizer.last
+        last = self.quantizer.last
+        model = self._of_size(self.quantizer.quantized(), last)
         name = self.quantizer.ours.graph.name
         batch = int(last[0].shape[0])
         if batch != 1:
@@ -355,6 +360,16 @@ class TorchQuantProcessor:
             self._screen.error2user("EXPORT_XMODEL", str(error))
             raise
         self._screen.info(f"=>Successfully convert '{name}' to xmodel.({path})")
+
+    def _of_size(self, model: QuantizedModel, inputs: Sequence[torch.Tensor]) -> QuantizedModel:
+        """``model`` for inputs of the size of ``inputs``, if that is not the one of the example."""
+        graph = model.graph
+        if all(t.shape[1:] == node.shape[1:] for t, node in zip(inputs, graph.inputs)):
+            return model
+        feed = iter(inputs)
+        arguments = mapped(self._example, lambda v: next(feed) if _is_tensor(v) else v)
+        other = Quantizer(self._model, arguments, self.quantizer.ours.options)
+        return QuantizedModel(with_params(other.graph, graph.params), other.entries, model.info)
 
     def export_script(self, output_dir: str) -> None:
         """Writes ``<Name>_int.pt``: TorchScript that computes what the quantized model does."""
@@ -433,8 +448,12 @@ def _memory() -> Optional[Tuple[int, int]]:
         return None
 
 
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, torch.Tensor)
+
+
 def _on_cpu(value: Any) -> Any:
-    return value.detach().cpu() if isinstance(value, torch.Tensor) else value
+    return value.detach().cpu() if _is_tensor(value) else value
 
 
 def _shift_text(words: str) -> str:
