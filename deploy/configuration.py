@@ -8,6 +8,9 @@
     run:
       device: sim
       side-by-side: true
+    board:
+      watch:
+        interval: 2
 
 An option typed on the command line wins. A name that no command has is an error, so a spelling
 mistake is not a silent default.
@@ -33,7 +36,7 @@ def read_configuration(
         find_command: command name to command, ``None`` for an unknown name.
 
     Returns:
-        Command name to parameter name to value.
+        Command name to parameter name to value; for a group of commands one level more.
 
     Raises:
         MissingError: there is no such file.
@@ -63,7 +66,26 @@ def read_configuration(
             raise UsageError(
                 f"{path} configures an unknown command", str(name), "deepfake-fpga --help"
             )
-        defaults[str(name)] = _options(path, str(name), command, options)
+        defaults[str(name)] = _defaults(path, str(name), command, options)
+    return defaults
+
+
+def _defaults(path: Path, name: str, command: click.Command, content: Any) -> Dict[str, Any]:
+    """Parameter name to value, or for a group its commands' names to such mappings."""
+    if not isinstance(command, click.Group):
+        return _options(path, name, command, content)
+    if not isinstance(content, dict):
+        raise FormatError(f"{path}: {name} should map its commands to options", repr(content)[:80])
+    defaults = {}
+    for key, options in content.items():
+        child = command.commands.get(str(key))
+        if child is None:
+            raise UsageError(
+                f"{path} configures a command that {name} does not have",
+                f"{key}; it has {', '.join(sorted(command.commands))}",
+                f"deepfake-fpga {name} --help",
+            )
+        defaults[str(key)] = _defaults(path, f"{name} {key}", child, options)
     return defaults
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Iterator, Type
+from typing import Dict, Iterator, Type
 
 import click
 import pytest
@@ -14,11 +14,27 @@ from deepfake_fpga.deploy import cli as front
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.mark.parametrize("name", list(front.COMMANDS))
+def commands() -> Dict[str, click.Command]:
+    """Every command by the words that call it, those below a group included."""
+    found: Dict[str, click.Command] = {}
+
+    def add(group: click.Group, before: str) -> None:
+        context = click.Context(group)
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            assert command is not None
+            assert command.name == name
+            found[before + name] = command
+            if isinstance(command, click.Group):
+                add(command, f"{before}{name} ")
+
+    add(front.cli, "")
+    return found
+
+
+@pytest.mark.parametrize("name", list(commands()))
 def test_every_command_has_help_with_an_example(name: str) -> None:
-    command = front.cli.get_command(click.Context(front.cli), name)
-    assert command is not None
-    assert command.name == name
+    command = commands()[name]
     help_text = command.get_help(click.Context(command, info_name=name))
     assert f"deepfake-fpga {name}" in help_text
     for parameter in command.params:
@@ -35,7 +51,7 @@ def test_the_table_says_what_the_command_says(name: str) -> None:
     assert text.rstrip(".") == front.COMMANDS[name][1].rstrip(".")
 
 
-@pytest.mark.parametrize("name", list(front.COMMANDS))
+@pytest.mark.parametrize("name", list(commands()))
 def test_every_command_is_in_the_reference(name: str) -> None:
     page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
     assert f"## deepfake-fpga {name}\n" in page

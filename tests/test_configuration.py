@@ -60,3 +60,46 @@ def test_an_absent_file_is_named_and_an_empty_one_is_fine(tmp_path: Path) -> Non
         read_configuration(tmp_path / "none.yaml", find)
     (tmp_path / "empty.yaml").write_text("")
     assert read_configuration(tmp_path / "empty.yaml", find) == {}
+
+
+@click.group("board")
+def board() -> None:
+    pass
+
+
+@board.command("watch")
+@click.option("--interval", type=float, default=5.0)
+def watch(interval: float) -> float:
+    return interval
+
+
+def find_group(name: str) -> Optional[click.Command]:
+    return board if name == "board" else None
+
+
+def test_commands_of_a_group_have_defaults_too(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("board:\n  watch:\n    interval: 2\n")
+    defaults = read_configuration(path, find_group)["board"]
+    assert board.main(["watch"], standalone_mode=False, default_map=defaults) == 2.0
+    words = ["watch", "--interval", "3"]
+    assert board.main(words, standalone_mode=False, default_map=defaults) == 3.0
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "named"),
+    [
+        ("board: 3\n", FormatError, "should map its commands"),
+        ("board:\n  look:\n    interval: 2\n", UsageError, "look; it has watch"),
+        ("board:\n  watch: 3\n", FormatError, "board watch should map options"),
+        ("board:\n  watch:\n    speed: 2\n", UsageError, "speed; it has interval"),
+    ],
+)
+def test_mistakes_below_a_group_are_named(
+    tmp_path: Path, text: str, kind: type[ToolkitError], named: str
+) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(kind) as caught:
+        read_configuration(path, find_group)
+    assert named in str(caught.value)
