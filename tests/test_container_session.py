@@ -628,6 +628,19 @@ def test_the_printed_script_does_what_the_command_does(
     assert done.stdout == b"a  b\n"
 
 
+def test_without_a_command_there_is_a_shell(place: Place) -> None:
+    text = shell_text(plan_session(place.request(vitis_ai=place.setup()), place.host()))
+    script = program(place.work.parent / "start.sh", text)
+    typed = b'echo "$CONDA_DEFAULT_ENV $XLNX_VART_FIRMWARE"; command -v deepfake-fpga; exit 4\n'
+    done = subprocess.run(
+        ["bash", str(script)], input=typed, env=place.env, stdout=subprocess.PIPE, check=False
+    )
+    assert done.returncode == 4
+    lines = done.stdout.decode().splitlines()
+    assert lines[0] == f"vitis-ai-pytorch {place.bins}/8PE/{XCLBIN}"
+    assert lines[1].endswith("/bin/deepfake-fpga")
+
+
 @pytest.fixture
 def docker_here(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     for name, value in place.env.items():
