@@ -7,6 +7,7 @@ or refuses leaves its facts empty and says so; every fact names where it is from
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
@@ -141,7 +142,7 @@ def find_cards(timeout: float = 20.0, sysfs: Path = SYSFS) -> CardSearch:
     others = tuple(f for f in functions if f.slot not in cards)
 
     listed, versions, source, said = _listed(timeout)
-    notes += said
+    notes += [*said, *_unlike(versions)]
     for device in listed:
         slot = device.bdf.rpartition(".")[0]
         if slot not in cards and "vck5000" in device.shell:
@@ -194,6 +195,15 @@ def _listed(timeout: float) -> Tuple[Tuple[ListedDevice, ...], Versions, str, Li
     if output.status != 0 and not devices:
         return (), versions, "", [f"{output.ending}: {output.last_words or 'no words'}"]
     return devices, versions, f"`{output.line}`", []
+
+
+def _unlike(versions: Versions) -> List[str]:
+    """Drivers of another version than XRT, as in a container on a host of another release."""
+    pairs = (("xocl", versions.xocl), ("xclmgmt", versions.xclmgmt))
+    other = [f"{name} {version}" for name, version in pairs if version not in ("", versions.xrt)]
+    if not other or not versions.xrt:
+        return []
+    return [f"XRT is {versions.xrt}, the host's drivers are not: {', '.join(other)}"]
 
 
 def _managed(timeout: float) -> Tuple[Tuple[ManagementReport, ...], str, List[str]]:
@@ -278,11 +288,11 @@ def _with_platform(card: Card, timeout: float, legacy: bool) -> Card:
     if not reports:
         notes = (*card.notes, f"it does not answer: {output.last_words or output.ending}")
         return _changed(card, {"ready": False, "notes": notes}, source)
-    platform = reports[0].platform
+    told = reports[0].platform
     found = {
-        "shell": platform.shell,
-        "sc_version": platform.sc_version,
-        "sc_expected": platform.sc_expected,
+        "shell": told.shell,
+        "sc_version": told.sc_version,
+        "sc_expected": told.sc_expected,
     }
     return _changed(card, {name: value for name, value in found.items() if value}, source)
 
@@ -323,8 +333,9 @@ def _judged(card: Card, asked: bool) -> Card:
     ]
     if unbound:
         notes.append(
-            f"{', '.join(unbound)}: XRT is not installed or its modules were not built for this "
-            "kernel (see: dkms status; those of XRT 2.11 and 2.12 fail from kernel 5.11 on)"
+            f"{', '.join(unbound)}: XRT is not installed, or its modules were not built for the "
+            f"kernel {platform.release()} (see: dkms status; those of XRT 2.11 and 2.12 fail from "
+            "5.11 on)"
         )
     golden = bool(card.shell) and not card.shell.rpartition("_")[2].isdigit()
     if golden:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Callable, Dict, Optional, Sequence, Tuple
 
 from ..board.health import CardHealth
-from ..errors import ToolkitError
+from ..errors import ToolkitError, UsageError
 from .board_metrics import metrics_text, write_textfile
 from .board_report import health_record, watch_line
 
@@ -73,6 +73,9 @@ def watch(
 
     Returns:
         Whether all readings were good.
+
+    Raises:
+        UsageError: the first reading was refused as wrong use.
     """
     well = True
     number = 0
@@ -131,4 +134,6 @@ def _read(read: Callable[[], Sequence[CardHealth]], number: int) -> Reading:
     try:
         return Reading(number, time.time(), tuple(read()))
     except ToolkitError as error:
+        if number == 1 and isinstance(error, UsageError):
+            raise  # waiting brings no xbutil, and no right address
         return Reading(number, time.time(), (), error)

@@ -267,3 +267,10 @@ def test_a_listed_card_that_does_not_answer(host: Host) -> None:
     card = only(host.cards())
     assert card.ready is False
     assert card.notes == ("it does not answer: ERROR: timed out",)
+
+
+def test_drivers_of_another_version(host: Host) -> None:
+    host.answers(xbutil=EXAMINE.replace("XOCL                 : 2.14.354", "XOCL : 2.13.466"))
+    assert host.cards().notes == ("XRT is 2.14.354, the host's drivers are not: xocl 2.13.466",)
+    host.answers(xbutil=EXAMINE)
+    assert host.cards().notes == ()

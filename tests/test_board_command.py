@@ -253,7 +253,7 @@ def test_numbers_out_of_range(words: List[str]) -> None:
 
 def test_no_xbutil_is_wrong_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    for words in (["health"], ["validate"]):
+    for words in (["health"], ["validate"], ["watch"]):
         with pytest.raises(MissingError) as caught:
             run(*words)
         assert caught.value.exit_status == 2
