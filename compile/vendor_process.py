@@ -15,7 +15,7 @@ import signal
 import subprocess
 import threading
 import time
-from typing import Callable, Dict, Iterator, List, Optional, Sequence
+from typing import IO, Callable, Dict, Iterator, Optional, Sequence
 
 from ..errors import WorkError
 
@@ -67,17 +67,17 @@ def run_program(command: Sequence[str], on_line: Callable[[str], None], time_lim
     try:
         for line in _lines(process, time_limit, command[0]):
             on_line(line)
-        return process.wait()
     finally:
         _end(process)
+    return process.returncode
 
 
 def _lines(process: subprocess.Popen[bytes], time_limit: float, name: str) -> Iterator[str]:
     lines: queue.Queue[Optional[bytes]] = queue.Queue()
     assert process.stdout is not None
 
-    def read(stream: Iterator[bytes]) -> None:
-        with contextlib.suppress(ValueError, OSError):  # closed under it
+    def read(stream: IO[bytes]) -> None:
+        with stream:
             for raw in stream:
                 lines.put(raw)
         lines.put(None)
@@ -85,28 +85,41 @@ def _lines(process: subprocess.Popen[bytes], time_limit: float, name: str) -> It
     threading.Thread(target=read, args=(process.stdout,), daemon=True).start()
     last = time.monotonic() + time_limit
     ended: Optional[float] = None
-    recent: List[str] = []
+    closed, recent = False, ""
     while True:
+        now = time.monotonic()
+        if ended is None and _has_ended(process):
+            ended = now
+        if ended is not None and (closed or now - ended > _LINGER):
+            return
+        if ended is None and now > last:
+            raise WorkError(
+                f"{os.path.basename(name)} did not end within {time_limit:g} seconds",
+                f"its last line was {recent!r}" if recent else "it printed nothing",
+                "it was stopped; if it needs longer: --time-limit SECONDS",
+            )
+        if closed:  # the console is, the program goes on
+            time.sleep(0.02)
+            continue
         try:
-            raw = lines.get(timeout=0.2)
+            raw = lines.get(timeout=0.1)
         except queue.Empty:
-            if process.poll() is not None:
-                ended = time.monotonic() if ended is None else ended
-                if time.monotonic() - ended > _LINGER:
-                    return
-            elif time.monotonic() > last:
-                seen = f"its last line was {recent[-1]!r}" if recent else "it printed nothing"
-                raise WorkError(
-                    f"{os.path.basename(name)} did not end within {time_limit:g} seconds",
-                    seen,
-                    "it was stopped; if it needs longer: --time-limit SECONDS",
-                ) from None
             continue
         if raw is None:
-            return
+            closed = True
+            continue
         line = plain_line(raw)
-        recent = [line] if line.strip() else recent
+        recent = line if line.strip() else recent
         yield line
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether the program has ended; it stays a zombie, so that its group keeps its number."""
+    try:
+        options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, process.pid, options) is not None
+    except ChildProcessError:  # signals of children are ignored in this process
+        return True
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -116,5 +129,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(OSError):
         process.kill()
     process.wait()
-    if process.stdout is not None:
-        process.stdout.close()

@@ -548,6 +548,32 @@ def test_a_child_that_keeps_the_console_open(
     assert all_gone(tmp_path / "pids")
 
 
+def test_a_daemon_of_its_own_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is out of reach and holds the console; it does not hold us."""
+    monkeypatch.setattr("deepfake_fpga.compile.vendor_process._LINGER", 0.2)
+    lines: List[str] = []
+    code = "import os, sys, time; os.setsid(); print(os.getpid(), flush=True); time.sleep(600)"
+    command = ["/bin/sh", "-c", f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} & sleep 1"]
+    assert run_program(command, lines.append, 60) == 0
+    os.kill(int(lines[0]), signal.SIGKILL)
+
+
+CHATTY = "while :; do echo more; sleep 0.05; done"
+CLOSED = "exec >&- 2>&-; sleep 600"
+
+
+@pytest.mark.parametrize("script", [CHATTY, CLOSED])
+def test_a_program_that_never_ends(script: str) -> None:
+    """Neither one that always prints, nor one that has closed its console."""
+    with pytest.raises(WorkError, match="did not end within 1 seconds"):
+        run_program(["/bin/sh", "-c", script], silent, 1)
+
+
+def test_the_status_is_the_programs() -> None:
+    assert run_program(["/bin/sh", "-c", "exit 7"], silent, 60) == 7
+    assert run_program(["/bin/sh", "-c", "kill -ABRT $$"], silent, 60) == -signal.SIGABRT
+
+
 # Lost outputs.
 
 
