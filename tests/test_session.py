@@ -30,6 +30,8 @@ from deepfake_fpga.inference.devices.worker import WorkerDevice
 from deepfake_fpga.inference.session import Session, first_largest
 from deepfake_fpga.preprocessing import Preprocessing
 
+from .cards import card_options, for_card
+
 SMALL = Preprocessing(height=112, width=112)
 PATH = Path("somewhere") / "YNET.xmodel"
 
@@ -58,14 +60,15 @@ def genuine(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("device", ["sim", "reference"])
+@pytest.mark.parametrize("device", ["sim", "reference", "card"])
 def test_recorded_pictures_give_the_recorded_answers(
-    shared: Path, genuine: Path, device: str
+    shared: Path, genuine: Path, device: str, tmp_path: Path
 ) -> None:
     folder = shared / "golden" / "uynet_w8"
     pictures = np.load(folder / "test_u8.npz")["images"]
     recorded = dict(np.load(folder / "quant_outputs.npz"))
-    with Session(load_artifact(genuine), device, threads=1) as session:
+    card = card_options(tmp_path, device="sim") if device == "card" else None
+    with Session(load_artifact(genuine), device, threads=1, card=card) as session:
         assert session.batch == 8
         prediction = session.run(pictures)
     logits = recorded["logits"].transpose(0, 2, 3, 1)
@@ -94,12 +97,12 @@ def test_an_artifact_says_what_it_is(genuine: Path) -> None:
 # -- batches ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("device", ["sim", "reference"])
-def test_slot_k_is_what_a_single_run_gives(
-    artifact: Artifact, images: np.ndarray, device: str
-) -> None:
-    count = 8 if device == "sim" else 2
-    with Session(artifact, device, threads=1) as session:
+@pytest.mark.parametrize("device", ["sim", "reference", "card"])
+def test_slot_k_is_what_a_single_run_gives(images: np.ndarray, device: str, tmp_path: Path) -> None:
+    artifact = artifact_of(for_card(uynet(4, size=112)), PATH)
+    count = 2 if device == "reference" else 8
+    card = card_options(tmp_path, device="sim") if device == "card" else None
+    with Session(artifact, device, threads=1, card=card) as session:
         together = session.run(images[:count])
         assert together.mask.shape == (count, 112, 112)
         assert together.mask.any()
@@ -227,9 +230,12 @@ def chain() -> Graph:
     return graph
 
 
-@pytest.mark.parametrize("device", ["sim", "reference"])
-def test_subgraphs_run_in_the_order_of_their_tensors(device: str, images: np.ndarray) -> None:
-    with Session(artifact_of(chain(), PATH), device, threads=1) as session:
+@pytest.mark.parametrize("device", ["sim", "reference", "card"])
+def test_subgraphs_run_in_the_order_of_their_tensors(
+    device: str, images: np.ndarray, tmp_path: Path
+) -> None:
+    card = card_options(tmp_path) if device == "card" else None
+    with Session(artifact_of(for_card(chain()), PATH), device, threads=1, card=card) as session:
         prediction = session.run(images[:3])
     values = images[:3, :, :, :2].astype(np.float32) / np.float32(255)
     codes = np.floor(np.minimum(np.floor(values * 64 + 0.5), 127) / 2 + 0.5).transpose(0, 2, 1, 3)

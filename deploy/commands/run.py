@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, List, Optional, Sequence, Tuple
 
@@ -26,6 +27,7 @@ Examples:
   deepfake-fpga run --images faces -o result --labels metadata.json
   deepfake-fpga run --images 'faces/*_0.png' -o result --side-by-side
   deepfake-fpga run --images faces -o result --no-overlay --json
+  deepfake-fpga run --video clip.mp4 -o result --device card --fallback sim
 
 \b
 In the output folder:
@@ -74,8 +76,27 @@ Exit status: 0 done, 1 nothing could be judged or the work failed, 2 wrong use."
     type=click.Choice(DEVICES),
     default="auto",
     show_default=True,
-    help="What computes: sim is exact and quick, reference exact and slow, null gives zeros, "
-    "replay answers from a recording, float is the checkpoint.",
+    help="What computes: card is the VCK5000, sim its integers at speed, reference the same and "
+    "slow, null gives zeros, replay answers from a recording, float is the checkpoint. auto is "
+    "card where host and model are fit for it, else sim.",
+)
+@click.option(
+    "--fallback",
+    type=click.Choice(["sim", "reference"]),
+    help="What goes on where the card fails or is refused; each record names its device. "
+    "Default: stop with the reason.",
+)
+@click.option(
+    "--card-timeout",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    help="Time without an answer after which the card counts as hung. Default: 30.",
+)
+@click.option(
+    "--max-celsius",
+    type=click.FloatRange(min=30, max=107),
+    metavar="DEGREES",
+    help="Temperature of the card at which to stop. Default: 95.",
 )
 @click.option(
     "-t",
@@ -129,6 +150,9 @@ def command(
     model: Optional[Path],
     build_dir: Path,
     device: str,
+    fallback: Optional[str],
+    card_timeout: Optional[float],
+    max_celsius: Optional[float],
     threads: Optional[int],
     no_overlay: bool,
     side_by_side: bool,
@@ -164,7 +188,19 @@ def command(
             f"--device is {device}",
             f"add --device replay, or leave --recording {recording} out",
         )
+    for option, given in (
+        ("--fallback", fallback),
+        ("--card-timeout", card_timeout),
+        ("--max-celsius", max_celsius),
+    ):
+        if given is not None and device not in ("auto", "card"):
+            raise UsageError(
+                f"{option} is for the card",
+                f"--device is {device}",
+                f"add --device card, or leave {option} {given} out",
+            )
     from ...inference.artifact import load_artifact
+    from ...inference.devices import CardOptions
     from ...inference.labels import read_labels
     from ...inference.run import RunOptions, run
     from ...inference.session import Session
@@ -177,6 +213,11 @@ def command(
     if device == "float" and checkpoint is None:
         checkpoint = choose_checkpoint(path, build_dir)
     say(f"Model: {path} ({model_reason})")
+    card = CardOptions()
+    if card_timeout is not None:
+        card = replace(card, timeout=card_timeout)
+    if max_celsius is not None:
+        card = replace(card, max_celsius=max_celsius)
     with Session(
         load_artifact(path, weights),
         device,
@@ -184,6 +225,8 @@ def command(
         checkpoint=checkpoint,
         record=record,
         recording=recording,
+        card=card,
+        fallback=fallback or "",
     ) as session:
         say(f"Device: {session.device_name} ({session.reason})")
         if device == "auto" and session.device_name == "reference":
@@ -266,6 +309,9 @@ def summary_text(summary: Summary) -> str:
         f"{summary.meter.done} frames in {summary.seconds:.2f} s: "
         f"{summary.frames_per_second:.1f} frames/s on {summary.device}"
     )
+    if set(summary.devices) - {summary.device}:
+        parts = (f"{count} frames by {name}" for name, count in summary.devices.items())
+        lines.append(f"answered: {', '.join(parts)}")
     lines.append(f"busy seconds over all threads: {stages}")
     if summary.meter.fill is not None:
         lines.append(
