@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 import pytest
 from click.testing import CliRunner
@@ -29,6 +29,8 @@ from deepfake_fpga.deploy.doctor.facts import Choice, Facts, Place, Request, fin
 from deepfake_fpga.deploy.doctor.findings import Finding, Line, Purpose, Report, State, needs
 from deepfake_fpga.deploy.doctor.table import summary, table
 from deepfake_fpga.deploy.host import Host, Outcome, current_user, run_program
+from deepfake_fpga.deploy.simulate.host import SimulatedHost
+from deepfake_fpga.deploy.simulate.options import SimulateOptions
 from deepfake_fpga.errors import DeviceError
 from deepfake_fpga.inference.devices.preflight import Check, Runtime
 
@@ -786,6 +788,42 @@ def test_under_sudo_the_caller_counts() -> None:
         return
     env = {"USER": "root", "SUDO_USER": "ana", "SUDO_UID": "1000", "SUDO_GID": "1001"}
     assert current_user(env) == ("ana", 1000, 1001)
+
+
+# A simulated host
+
+
+@pytest.mark.parametrize(
+    ("options", "failed", "seen"),
+    [
+        ({}, set(), "production"),
+        ({"card": "es1"}, {"card's make", "xclbin's shell"}, "es1"),
+        ({"card": "absent"}, {"card"}, "no card"),
+        ({"firmware": False}, {"XLNX_VART_FIRMWARE"}, "production"),
+        ({"variant": "6pe_dwc"}, {"fingerprint"}, "production"),
+    ],
+)
+def test_a_simulated_host(
+    options: Dict[str, Any],
+    failed: Set[str],
+    seen: str,
+    tmp_path: Path,
+    vendor_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(python_checks, "PACKAGES", python_checks.PACKAGES[:3])
+    with SimulatedHost(SimulateOptions(**options), tmp_path / "host") as simulated:
+        env = simulated.environment()
+        for name in ("XLNX_VART_FIRMWARE", "XCLBIN_PATH"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "path", [str(simulated.folder / "modules"), *sys.path])
+        request = Request(Purpose.CARD, vendor_model, tmp_path / "build")
+        report = examine(request, Host(), lambda: ())
+    assert {line.finding.name for line in report.failed} == failed, table(report)
+    assert seen in line(report, "card").finding.seen
+    assert "3.0" in line(report, "Vitis AI").finding.seen
 
 
 # The command
