@@ -126,6 +126,7 @@ class Calibrator:
         on_unusable: Optional[OnUnusable] = None,
     ) -> None:
         self.graph, self.cap, self.kept, self.on_unusable = graph, cap, kept, on_unusable
+        self.bits = graph.bits
         self.floats = float_tensors(graph)
         self.positions = {key: self._search_parameter(key) for key in entries.params}
         self.quantized: Dict[Node, Params] = {}
@@ -149,13 +150,13 @@ class Calibrator:
     def _search_parameter(self, key: str) -> int:
         if self.kept is not None:
             return self.kept.params[key]
-        position = search(self.floats[key], self.cap, release=self.graph.release)
+        position = search(self.floats[key], self.cap, release=self.graph.release, bits=self.bits)
         if position is None:
             raise DataError(f"The parameter {key} holds values that are not finite")
         return position
 
     def _on_grid(self, key: str, value: Tensor) -> Tensor:
-        return quantize(value, self.positions[key], Rounding.HALF_AWAY)
+        return quantize(value, self.positions[key], Rounding.HALF_AWAY, self.bits)
 
     def forward(self, batch: Sequence[Tensor]) -> Dict[Node, Tensor]:
         """Takes one batch into account; it is not changed.
@@ -181,7 +182,7 @@ class Calibrator:
         if self.kept is not None and bias is not None and correction and not correction.stopped:
             # Parameters go back to their grid before each batch, so corrections below half a
             # code are lost.
-            quantize_(bias, self.positions[node.params["bias"]], Rounding.HALF_AWAY)
+            quantize_(bias, self.positions[node.params["bias"]], Rounding.HALF_AWAY, self.bits)
         return params
 
     def _finish(self, node: Node, raw: Tensor, operands: Sequence[Tensor]) -> Tensor:
@@ -198,7 +199,7 @@ class Calibrator:
     def _quantize(self, node: Node, raw: Tensor) -> Tensor:
         low, high = aminmax(raw)
         by_range = node.op == g.INPUT or self.kept is not None
-        position = search_within(raw, low, high, self.cap, by_range, self.graph.release)
+        position = search_within(raw, low, high, self.cap, by_range, self.graph.release, self.bits)
         if position is None and self.on_unusable is not None:
             self.on_unusable(node)
             return raw
@@ -215,11 +216,11 @@ class Calibrator:
         self.ranges[node] = (min(least, low), max(greatest, high))
         in_force = most_frequent(self.histories[node])
         count = self.clipped[node]
-        count[0] += saturated(raw, in_force, low, high)
+        count[0] += saturated(raw, in_force, low, high, self.bits)
         count[1] += raw.numel()
         if node.op == g.INPUT:
-            return quantize(raw, in_force, Rounding.HALF_UP)
-        return quantize_(raw, in_force, Rounding.HALF_UP)
+            return quantize(raw, in_force, Rounding.HALF_UP, self.bits)
+        return quantize_(raw, in_force, Rounding.HALF_UP, self.bits)
 
     def result(self) -> Run:
         """What the batches so far gave."""

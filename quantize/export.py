@@ -21,8 +21,6 @@ from .layout import SINK, SWIM, channels_last, takes_maps
 from .releases import Flattening
 from .xir_operators import EMIT, NHWC_AXIS, drops_maps, unknown, xir_name
 
-_BITS = 8
-
 __all__ = ["Exporter", "to_xir", "xir_name"]
 
 
@@ -224,7 +222,7 @@ class Exporter:
         """Adds the fix called after ``name``, behind it or behind ``reads``."""
         attrs = {
             "fix_point": int32(position),
-            "bit_width": int32(_BITS),
+            "bit_width": int32(self.graph.bits),
             "round_mode": string("DPU_ROUND"),
             "if_signed": boolean(True),
         }

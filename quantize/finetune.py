@@ -79,12 +79,12 @@ class _Straight(torch.autograd.Function):
     """Rounds to a grid; gradients pass as if it did not, also where it saturates."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, position: int) -> Tensor:
-        return quantize(x, position, Rounding.HALF_UP)
+    def forward(ctx: Any, x: Tensor, position: int, bits: int) -> Tensor:
+        return quantize(x, position, Rounding.HALF_UP, bits)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tuple[Tensor, None]:
-        return gradient, None
+    def backward(ctx: Any, gradient: Tensor) -> Tuple[Tensor, None, None]:
+        return gradient, None, None
 
 
 class _StraightRelu(torch.autograd.Function):
@@ -95,15 +95,15 @@ class _StraightRelu(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, position: int) -> Tensor:
-        y = quantize_(F.relu(x), position, Rounding.HALF_UP)
+    def forward(ctx: Any, x: Tensor, position: int, bits: int) -> Tensor:
+        y = quantize_(F.relu(x), position, Rounding.HALF_UP, bits)
         ctx.save_for_backward(y)
         return y
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> Tuple[Tensor, None, None]:
         (y,) = ctx.saved_tensors
-        return gradient * (y > 0), None
+        return gradient * (y > 0), None, None
 
 
 class _Adam:
@@ -136,6 +136,7 @@ class _Twin:
         watched: Sequence[Node],
     ) -> None:
         self.nodes, self.params, self.positions = graph.nodes, params, positions
+        self.bits = graph.bits
         self.place = {node: place for place, node in enumerate(graph.nodes)}
         self.last = {
             node: max([self.place[reader] for reader in readers], default=-1)
@@ -155,8 +156,8 @@ class _Twin:
         if position is None:
             return raw
         if node.op == g.INPUT:
-            return quantize(raw, position, Rounding.HALF_UP)
-        return quantize_(raw, position, Rounding.HALF_UP)
+            return quantize(raw, position, Rounding.HALF_UP, self.bits)
+        return quantize_(raw, position, Rounding.HALF_UP, self.bits)
 
     def advance(self, values: Values, start: int, stop: int) -> None:
         """Executes the nodes ``start`` to ``stop``; tensors nobody needs any more leave."""
@@ -204,7 +205,7 @@ def finetune(
             found = calibrate(graph, entries, batches, None, cap)
         floats = float_tensors(graph)
         tuned = {
-            key: quantize(floats[key], position, Rounding.HALF_AWAY)
+            key: quantize(floats[key], position, Rounding.HALF_AWAY, graph.bits)
             for key, position in found.params.items()
         }
         layers: List[Layer] = []
@@ -370,7 +371,8 @@ class _Tuning:
             for values, target in zip(self.ours, targets):
                 self._step(node, activation, values[node.inputs[0]], target, optimizers)
             for role, tensor in params.items():
-                quantize_(tensor, self.param_positions[node.params[role]], Rounding.HALF_AWAY)
+                position = self.param_positions[node.params[role]]
+                quantize_(tensor, position, Rounding.HALF_AWAY, self.graph.bits)
             losses = self._losses()
             if self._better(losses):
                 kept += 1
@@ -442,13 +444,13 @@ class _Tuning:
         position = self.positions.get(node)
         if position is None:
             return y
-        rounded: Tensor = _Straight.apply(y, position)  # type: ignore[no-untyped-call]
+        rounded: Tensor = _Straight.apply(y, position, self.graph.bits)  # type: ignore[no-untyped-call]
         return rounded
 
     def _activated(self, activation: Node, y: Tensor) -> Tensor:
         position = self.positions.get(activation)
         if activation.op == g.RELU and position is not None:
-            result: Tensor = _StraightRelu.apply(y, position)  # type: ignore[no-untyped-call]
+            result: Tensor = _StraightRelu.apply(y, position, self.graph.bits)  # type: ignore[no-untyped-call]
             return result
         return self._on_grid(activation, compute(activation, [y], {}))
 

@@ -42,23 +42,28 @@ class Rounding(enum.Enum):
     """Away from zero: weights and biases."""
 
 
-def codes(x: Tensor, position: int, rounding: Rounding) -> Tensor:
+def limits(bits: int) -> Tuple[int, int]:
+    """The least and greatest code of ``bits`` bits."""
+    return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+
+
+def codes(x: Tensor, position: int, rounding: Rounding, bits: int = BITS) -> Tensor:
     """The codes of ``x``: float32 whole numbers in -128..127, rounded exactly for every float32."""
     scaled = x * (2.0**position)
-    return _round(scaled.clamp_(LOWEST, HIGHEST), rounding)
+    return _round(scaled.clamp_(*limits(bits)), rounding)
 
 
-def quantize(x: Tensor, position: int, rounding: Rounding) -> Tensor:
+def quantize(x: Tensor, position: int, rounding: Rounding, bits: int = BITS) -> Tensor:
     """``x`` moved to the grid of ``position``, saturating; float32 of the same shape."""
-    return codes(x, position, rounding).mul_(2.0**-position)
+    return codes(x, position, rounding, bits).mul_(2.0**-position)
 
 
-def quantize_(x: Tensor, position: int, rounding: Rounding) -> Tensor:
+def quantize_(x: Tensor, position: int, rounding: Rounding, bits: int = BITS) -> Tensor:
     """Same in the storage of ``x``, part by part."""
     if not x.is_contiguous():
-        return x.copy_(quantize(x, position, rounding))
+        return x.copy_(quantize(x, position, rounding, bits))
     for part in torch.split(x.view(-1), PART):
-        part.copy_(quantize(part, position, rounding))
+        part.copy_(quantize(part, position, rounding, bits))
     return x
 
 
@@ -78,6 +83,7 @@ def search(
     cap: int = 12,
     by_range: bool = False,
     release: Release = DEFAULT,
+    bits: int = BITS,
 ) -> Optional[int]:
     """The fix position for the values of ``x``.
 
@@ -92,12 +98,13 @@ def search(
         by_range: take ``k0`` itself, as for network inputs.
         release: those before 3.0 add the errors one after the other in float32, a sum that stalls
             where there are very many; the oldest have another position for a tensor of zeros.
+        bits: of a code; the formulas above are those for 8.
 
     Returns:
         The position, which may be negative; ``None`` when ``x`` has no finite range.
     """
     low, high = (float(v) for v in torch.aminmax(x)) if x.numel() else (0.0, 0.0)
-    return search_within(x, low, high, cap, by_range, release)
+    return search_within(x, low, high, cap, by_range, release, bits)
 
 
 def search_within(
@@ -107,32 +114,34 @@ def search_within(
     cap: int = 12,
     by_range: bool = False,
     release: Release = DEFAULT,
+    bits: int = BITS,
 ) -> Optional[int]:
     """``search`` where the least and greatest value of ``x`` are known already."""
-    first = covering_position(low, high, release)
+    first = covering_position(low, high, release, bits)
     if first is None or by_range or first >= cap:
         return None if first is None else min(cap, first)
     best, least = first, math.inf
     for position in range(first, first + CANDIDATES):
-        error = _error(x.reshape(-1), position, least, release.sequential_sums)
+        error = _error(x.reshape(-1), position, least, release.sequential_sums, bits)
         if error < least:
             best, least = position, error
     return min(cap, best)
 
 
-def _error(x: Tensor, position: int, bound: float, sequential: bool) -> float:
+def _error(x: Tensor, position: int, bound: float, sequential: bool, bits: int) -> float:
     """The sum of squared errors at ``position``.
 
     A sum of squares only grows, so it is given up once it is over ``bound``: most candidates clip
     so much that little of the tensor has to be read.
     """
     total, unit = 0.0, 4.0**-position
+    lowest, highest = limits(bits)
     scaled, code = torch.empty(2, min(PART, x.numel()))
     for part in torch.split(x, PART):
         size = part.numel()
         torch.mul(part, 2.0**position, out=scaled[:size])
         # Which way ties go does not change the error, so the cheapest rounding serves.
-        torch.clamp(scaled[:size], LOWEST, HIGHEST, out=code[:size])
+        torch.clamp(scaled[:size], lowest, highest, out=code[:size])
         difference = code[:size].add_(_ROUNDER).sub_(_ROUNDER).sub_(scaled[:size])
         squares = difference.mul_(difference)
         if sequential:
@@ -144,13 +153,16 @@ def _error(x: Tensor, position: int, bound: float, sequential: bool) -> float:
     return total
 
 
-def covering_position(low: float, high: float, release: Release = DEFAULT) -> Optional[int]:
+def covering_position(
+    low: float, high: float, release: Release = DEFAULT, bits: int = BITS
+) -> Optional[int]:
     """The finest position at which ``low .. high`` loses at most half a code to saturation.
 
     ``None`` for a range that is not finite or too small to invert.
     """
     span = torch.tensor([low, high], dtype=torch.float32)
-    step = torch.max(span / torch.tensor([LOWEST - 0.5, HIGHEST + 0.5]))
+    lowest, highest = limits(bits)
+    step = torch.max(span / torch.tensor([lowest - 0.5, highest + 0.5]))
     if not math.isfinite(low) or not math.isfinite(high):
         return None
     if float(step) <= 0:
@@ -159,13 +171,13 @@ def covering_position(low: float, high: float, release: Release = DEFAULT) -> Op
     return int(position) if bool(torch.isfinite(position)) else None
 
 
-def saturated(x: Tensor, position: int, low: float, high: float) -> int:
+def saturated(x: Tensor, position: int, low: float, high: float, bits: int = BITS) -> int:
     """How many values of ``x`` round to a code outside -128..127 at ``position``.
 
     ``low`` and ``high`` are the least and greatest value of ``x``; they usually settle it.
     """
-    scale = 2.0**position
-    floor, ceiling = (LOWEST - 0.5) / scale, (HIGHEST + 0.5) / scale
+    scale, (lowest, highest) = 2.0**position, limits(bits)
+    floor, ceiling = (lowest - 0.5) / scale, (highest + 0.5) / scale
     below = int(torch.count_nonzero(x < floor)) if low < floor else 0
     above = int(torch.count_nonzero(x >= ceiling)) if high >= ceiling else 0
     return below + above

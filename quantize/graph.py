@@ -119,6 +119,7 @@ class QuantizerGraph:
     Attributes:
         name: class name of the model.
         release: the vendor's release whose rules and names hold.
+        bits: of every code.
         nodes: in execution order.
         params: parameter key (``UYNet::outc.conv.weight``) to float32 array, PyTorch layout.
         outputs: the model's result in its own structure, with a ``Node`` for every tensor.
@@ -128,6 +129,7 @@ class QuantizerGraph:
     def __init__(self, name: str, release: Release = DEFAULT) -> None:
         self.name = name
         self.release = release
+        self.bits = 8
         self.nodes: List[Node] = []
         self.params: Dict[str, np.ndarray] = {}
         self.outputs: Any = None

@@ -145,7 +145,7 @@ class QuantizedModel:
         for role, value in found.items():
             if value is not None:
                 position = self.info.params[node.params[role]]
-                found[role] = quantize(value, position, Rounding.HALF_AWAY)
+                found[role] = quantize(value, position, Rounding.HALF_AWAY, self.graph.bits)
         return found
 
     def _run(
@@ -181,9 +181,9 @@ class QuantizedModel:
             elif on_unusable is not None and not bool(torch.isfinite(raw).all()):
                 on_unusable(node)
             elif node.op == INPUT:
-                result = quantize(raw, position, Rounding.HALF_UP)
+                result = quantize(raw, position, Rounding.HALF_UP, self.graph.bits)
             else:
-                result = quantize_(raw, position, Rounding.HALF_UP)
+                result = quantize_(raw, position, Rounding.HALF_UP, self.graph.bits)
             if see is not None:
                 see(node, result)
             return result

@@ -35,8 +35,9 @@ from .calibration import Calibrator, OnBatch, OnUnusable, Run
 from .equalization import EqualizedPair, equalize
 from .finetune import Finetuned, OnLayer, finetune, refuse_memory, with_params
 from .finetune_journal import Journal, digest
+from .fixpoint import BITS
 from .folding import fold_batch_norms
-from .graph import QuantizerGraph, remove_dropout
+from .graph import HARDSIGMOID, HARDSWISH, QuantizerGraph, remove_dropout
 from .groups import entries
 from .quantized import QuantizedModel, check_batch
 from .recording import tensors_in
@@ -65,6 +66,7 @@ class QuantizeOptions:
         correction_rate: step of that; ``None`` takes the release's.
         max_fix_position: highest fix position of any tensor.
         release: the vendor's release whose rules and file forms are followed.
+        bits: of every code, 2 to 8; compilers and cards take 8 only.
     """
 
     equalization: bool = True
@@ -72,9 +74,14 @@ class QuantizeOptions:
     correction_rate: Optional[float] = None
     max_fix_position: int = 12
     release: str = DEFAULT.name
+    bits: int = BITS
 
     def __post_init__(self) -> None:
         self.rules()
+        if not 2 <= self.bits <= BITS:
+            raise UnsupportedError(
+                f"Codes have 2 to {BITS} bits", f"{self.bits} bits", f"use {BITS}"
+            )
 
     def rules(self) -> Release:
         """The release's rules.
@@ -156,6 +163,12 @@ class Quantizer:
         self.graph = trace(
             model, _arguments(example), self.options.equalization, self.options.rules()
         )
+        self.graph.bits = self.options.bits
+        gates = [node for node in self.graph.nodes if node.op in (HARDSIGMOID, HARDSWISH)]
+        if gates and self.options.bits != BITS:
+            raise UnsupportedError(
+                f"Hard sigmoid and hard swish have rules for {BITS} bits only", gates[0].scope
+            )
         self._fingerprint = _fingerprint(self.graph)
         fold_batch_norms(self.graph)
         self.pairs: List[EqualizedPair] = equalize(self.graph) if self.options.equalization else []
@@ -295,7 +308,7 @@ class Quantizer:
             FormatError: a file is damaged.
             MismatchError: it belongs to another model, or to other options.
         """
-        return self._fitted(results.load(Path(folder)), str(folder))
+        return self._fitted(results.load(Path(folder), self.graph.bits), str(folder))
 
     def _fitted(self, info: QuantInfo, source: str) -> QuantInfo:
         if not results.same_form(info.release, self.graph.release):
@@ -374,6 +387,7 @@ class Quantizer:
             self.graph.md5() if self.graph.release.digest else None,
             version if self.graph.release.version else "",
             release=self.graph.release,
+            bits=self.graph.bits,
         )
         warnings = list(self.graph.notes)
         if found.images < ENOUGH_IMAGES:

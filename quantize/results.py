@@ -52,6 +52,7 @@ class QuantInfo:
         version: the tool that wrote it.
         fast_finetuned: whether parameters were tuned too.
         release: the vendor's release whose form the files have.
+        bits: of every code.
     """
 
     params: Mapping[str, int]
@@ -61,14 +62,15 @@ class QuantInfo:
     version: str
     fast_finetuned: bool = False
     release: Release = DEFAULT
+    bits: int = BITS
 
     def text(self) -> str:
         """The exact text of ``quant_info.json``: two-space indent, no newline at the end."""
         nested = self.release.nested_pairs
         fields = [
-            f'  "param":\n{_section(self.params, nested)}',
-            f'  "output":\n{_section(self.outputs, nested)}',
-            f'  "input":\n{_section({}, nested)}',
+            f'  "param":\n{_section(self.params, nested, self.bits)}',
+            f'  "output":\n{_section(self.outputs, nested, self.bits)}',
+            f'  "input":\n{_section({}, nested, self.bits)}',
         ]
         if self.release.flags:
             corrected = self.corrections is not None
@@ -101,21 +103,24 @@ class QuantInfo:
         return [info, corrections]
 
 
-def load(folder: Path) -> QuantInfo:
+def load(folder: Path, bits: int = BITS) -> QuantInfo:
     """The calibration in ``folder``, its release told by the form of the file.
 
     Releases 1.4.1 and 2.0 write the same form; where nothing tells them apart it is called 2.0.
+    All tensors must have ``bits`` bits.
 
     Raises:
         OrderError: nothing was calibrated there.
         FormatError: a file is not what its name says.
     """
-    info, corrected = load_positions(folder)
+    info, corrected = load_positions(folder, bits)
     return replace(info, corrections=load_corrections(folder) if corrected else None)
 
 
-def load_positions(folder: Path) -> Tuple[QuantInfo, bool]:
+def load_positions(folder: Path, bits: int = BITS) -> Tuple[QuantInfo, bool]:
     """``quant_info.json`` alone, without corrections, and whether biases were corrected.
+
+    All its tensors must have ``bits`` bits.
 
     Raises:
         OrderError, FormatError: see ``load``.
@@ -129,8 +134,10 @@ def load_positions(folder: Path) -> Tuple[QuantInfo, bool]:
         )
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        params = {key: _filled(key, _position(key, pair)) for key, pair in raw["param"].items()}
-        outputs = {key: _position(key, pair) for key, pair in raw["output"].items()}
+        params = {
+            key: _filled(key, _position(key, pair, bits)) for key, pair in raw["param"].items()
+        }
+        outputs = {key: _position(key, pair, bits) for key, pair in raw["output"].items()}
         release = _release(raw)
         # The oldest files do not say; there the other files' presence does.
         tuned = not release.flags and (folder / "param.pth").is_file()
@@ -141,7 +148,8 @@ def load_positions(folder: Path) -> Tuple[QuantInfo, bool]:
         ) from error
     version, finetuned = str(raw.get("version", "")), bool(raw.get("fast_finetuned", tuned))
     digest = raw.get("graph_md5")
-    return QuantInfo(params, outputs, None, digest, version, finetuned, release), corrected
+    info = QuantInfo(params, outputs, None, digest, version, finetuned, release, bits)
+    return info, corrected
 
 
 def _release(raw: Mapping[str, Any]) -> Release:
@@ -284,21 +292,21 @@ def _some(names: List[str]) -> str:
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
 
 
-def _section(positions: Mapping[str, Optional[int]], nested: bool) -> str:
-    pairs = {key: f"[{BITS},{json.dumps(value)}]" for key, value in positions.items()}
+def _section(positions: Mapping[str, Optional[int]], nested: bool, bits: int) -> str:
+    pairs = {key: f"[{bits},{json.dumps(value)}]" for key, value in positions.items()}
     lines = [f"    {json.dumps(k)}:{f'[{v}]' if nested else v}" for k, v in pairs.items()]
     return "  {\n" + ",\n".join(lines) + "\n  }"
 
 
-def _position(key: str, value: Any) -> Optional[int]:
+def _position(key: str, value: Any, known: int) -> Optional[int]:
     """The fix position in the entry of tensor ``key``."""
     try:
         # Releases before 3.0 write a flat pair.
         bits, position = value[0] if isinstance(value[0], list) else value
     except (TypeError, ValueError, IndexError, KeyError):
         raise ValueError(f"{key!r} has {value!r} where [bits, fix position] belongs") from None
-    if bits != BITS:
-        raise ValueError(f"{key!r} has {bits} bits, only {BITS} are known")
+    if bits != known:
+        raise ValueError(f"{key!r} has {bits} bits, only {known} are known")
     if position is None:
         return None
     low, high = FIX_POINTS

@@ -956,10 +956,32 @@ def test_config_files(
     ends(2, "BIAS_CORRECTION", "Bias correction result file", lambda: start("test"), said)
 
 
+def test_four_bits(nndct: Any, micro: golden.Recording) -> None:
+    images = micro.inputs("calib")
+    calibrate(nndct, micro.model(), images, bitwidth=4)
+    info = json.loads(Path("quantize_result/quant_info.json").read_text())
+    pairs = [*info["param"].values(), *info["output"].values()]
+    assert [pair[0][0] for pair in pairs] == [4] * 4
+    # The input's by hand: the finest step at which -8.5 to 7.5 steps hold all values.
+    steps = [max(float(b.min()) / -8.5, float(b.max()) / 7.5) for b in split(images, 8)]
+    found = [int(np.floor(np.log2(1 / step))) for step in steps]
+    assert info["output"]["ConvBias::nndct_input_0"][0][1] == max(set(found), key=found.count)
+    quantizer, (answers,) = answered(nndct, micro.model(), micro.inputs("test"), bitwidth=4)
+    codes = answers * 2.0 ** info["output"]["ConvBias::nndct_conv2d_1"][0][1]
+    assert set(np.unique(codes)) == set(range(-8, 8))
+    quantizer.export_xmodel()
+    graph = read_xmodel(Path("quantize_result/ConvBias_int.xmodel"))
+    assert {op.get("bit_width") for op in graph.ops.values() if op.type == "fix"} == {4}
+    with pytest.raises(UnsupportedError, match="8 bits only"):
+        nndct.torch_quantizer("calib", Mobile(), (noise(1, 3, 32, 32),), bitwidth=4)
+
+
 # --- what the drop-in does not do -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("what", [{"bitwidth": 16}, {"mix_bit": True}, {"qat_proc": True}])
+@pytest.mark.parametrize(
+    "what", [{"bitwidth": 16}, {"bitwidth": 1}, {"mix_bit": True}, {"qat_proc": True}]
+)
 def test_what_it_does_not_do_is_refused(what: Dict[str, Any], start: Any) -> None:
     with pytest.raises(UnsupportedError):
         start("calib", **what)

@@ -181,7 +181,7 @@ class TorchQuantizer:
                 "Quantization calibration result file does not exist. "
                 "Please check calibration is done or not.",
             )
-        info, corrected = results.load_positions(folder)
+        info, corrected = results.load_positions(folder, self.ours.graph.bits)
         if corrected and not correct:
             self._screen.warning2user(
                 "BIAS_CORRECTION",

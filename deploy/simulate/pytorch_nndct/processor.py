@@ -20,7 +20,6 @@ from ....files import write_text
 from ....quantize import results, tuned_parameters
 from ....quantize.calls import mapped
 from ....quantize.finetune import with_params
-from ....quantize.fixpoint import BITS
 from ....quantize.quantized import QuantizedModel
 from ....quantize.quantizer import QuantizeOptions, Quantizer
 from ..nndct_shared.messages import NndctScreenLogger, leave
@@ -113,12 +112,6 @@ class TorchQuantProcessor:
                 if request.quant_config_file is None
                 else f"Quant config file is {request.quant_config_file}"
             )
-        if config.bits != BITS:
-            raise UnsupportedError(
-                f"The drop-in quantizer has tensors of {BITS} bits only",
-                f"{config.bits} bits are asked for",
-                "leave bitwidth out",
-            )
         word = "calibration" if mode is Mode.CALIB else "test"
         self._screen.info(f"Quantization {word} process start up...")
         model = self._module(request, device)
@@ -130,6 +123,7 @@ class TorchQuantProcessor:
             correction_rate=config.correction_rate,
             max_fix_position=config.max_fix_position,
             release=release(),
+            bits=config.bits,
         )
         self._model, self._example = model, example
         ours = self._parsed(model, example, options)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ....errors import UnsupportedError
 from ....quantize.execution import Params, run
-from ....quantize.fixpoint import HIGHEST, LOWEST, Rounding, quantize
+from ....quantize.fixpoint import Rounding, limits, quantize
 from ....quantize.graph import Node, leaves
 from ....quantize.quantized import QuantizedModel
 
@@ -41,7 +41,7 @@ class _Network(nn.Module):
 
     def on_grid(self, raw: Tensor, position: int) -> Tensor:
         """The vendor's rounding: half up."""
-        return quantize(raw, position, Rounding.HALF_UP)
+        return quantize(raw, position, Rounding.HALF_UP, self._model.graph.bits)
 
 
 class _OnnxNetwork(_Network):
@@ -69,7 +69,7 @@ class _OnnxNetwork(_Network):
     def on_grid(self, raw: Tensor, position: int) -> Tensor:
         """ONNX rounds half to even; nothing else is to be had there."""
         step = 2.0**-position
-        return torch.fake_quantize_per_tensor_affine(raw, step, 0, LOWEST, HIGHEST)
+        return torch.fake_quantize_per_tensor_affine(raw, step, 0, *limits(self._model.graph.bits))
 
 
 def traced(model: QuantizedModel, inputs: Sequence[Tensor]) -> Any:
