@@ -7,6 +7,7 @@ both are caught while one of its calls runs, and only then.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import sys
@@ -16,6 +17,35 @@ from typing import Iterator, List, Tuple
 from ..compile.vendor_process import plain_line
 
 _MESSAGE = re.compile(r"\[VAIQ_(?P<kind>NOTE|WARN|ERROR)\](?:\[(?P<code>\w+)\])?:\s*(?P<text>.*)")
+
+
+class _DescriptorStream(io.TextIOBase):
+    """Text straight to a descriptor, wherever that points at the time; it cannot be closed.
+
+    The tool's logger keeps the stream it finds first, through all later calls.
+    """
+
+    encoding = "utf-8"
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):  # closed: nothing can go there
+            os.write(self._descriptor, text.encode("utf-8", "replace"))
+        return len(text)
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def close(self) -> None:
+        pass
+
+
+_OUTPUT, _ERROR = _DescriptorStream(1), _DescriptorStream(2)
 
 
 class VendorConsole:
@@ -44,9 +74,8 @@ class VendorConsole:
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 stream.flush()
         with self.path.open("ab", buffering=0) as file:
-            text = os.fdopen(os.dup(file.fileno()), "w", 1, "utf-8", "replace")
             saved = _redirected(file.fileno())
-            sys.stdout = sys.stderr = text
+            sys.stdout, sys.stderr = _OUTPUT, _ERROR
             try:
                 yield
             finally:
@@ -54,9 +83,6 @@ class VendorConsole:
                 for descriptor, copy in saved:
                     os.dup2(copy, descriptor)
                     os.close(copy)
-                with contextlib.suppress(ValueError):  # closed by what ran
-                    text.flush()
-                    text.close()
                 self._take_messages()
 
     def last_error(self) -> str:

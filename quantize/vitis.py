@@ -20,13 +20,26 @@ import tempfile
 import traceback
 import weakref
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Type
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+    Type,
+)
 
 import torch
 from torch import Tensor, nn
 
 from ..board.vendor import VendorTool, find_package
 from ..errors import (
+    DataError,
     MismatchError,
     OrderError,
     ToolkitError,
@@ -97,21 +110,22 @@ class VitisBackend(QuantizeBackend):
         rules = release(self.release)
         with _working_folder() as work:
             calls = _Calls(VendorConsole(work / CALIBRATION_LOG), rules)
+            quantizer = self._quantizer(calls, "calib", model, example, work)
+            forward = calls.call("the quantized network", lambda: quantizer.quant_model)
             with calls.keeping_log():
-                quantizer = self._quantizer(calls, "calib", model, example, work)
-                forward = calls.call("the quantized network", lambda: quantizer.quant_model)
                 checks.refuse_float_operators(calls.console.warnings)
-                if finetune is not None:
-                    self._finetune(calls, quantizer, forward, model, example, finetune)
-                images = 0
-                for number, batch in enumerate(batches):
-                    checked = checks.check_pictures(batch, example, f"calibration batch {number}")
-                    # The tool quantizes its input in place.
-                    calls.call(f"calibration batch {number}", _run, forward, checked.clone())
-                    images += len(checked)
-                    on_images(len(checked))
-                checks.check_images(images)
-                calls.call("the calibration's export", quantizer.export_quant_config)
+            if finetune is not None:
+                self._finetune(calls, quantizer, forward, model, example, finetune)
+            images = 0
+            for number, batch in enumerate(batches):
+                checked = checks.check_pictures(batch, example, f"calibration batch {number}")
+                # The tool quantizes its input in place.
+                calls.call(f"calibration batch {number}", _run, forward, checked.clone())
+                images += len(checked)
+                on_images(len(checked))
+            checks.check_images(images)
+            calls.call("the calibration's export", quantizer.export_quant_config)
+            with calls.keeping_log():
                 checks.check_calibrated(work, model, rules, finetune is not None)
             names = [*CALIBRATION_FILES, CALIBRATION_LOG, *([PARAM] if finetune else [])]
             for name in names:
@@ -156,7 +170,8 @@ class VitisBackend(QuantizeBackend):
             checks.check_pictures(batch, example, f"fast finetune batch {number}").clone()
             for number, batch in enumerate(finetune.batches)
         ]
-        checks.check_images(sum(map(len, held)))
+        if not held:
+            raise DataError("Fast finetune needs images", "none were given")
         targets = [_run(model, batch.clone()) for batch in held]
         finetune.on_layer(0, 1)
         calls.call("fast finetune", quantizer.fast_finetune, difference, (forward, held, targets))
@@ -203,8 +218,7 @@ class _VitisQuantized(Quantized):
             shutil.copyfile(str(folder / name), str(work / name))
         self._calls = _Calls(VendorConsole(work / TEST_LOG), release(backend.release))
         try:
-            with self._calls.keeping_log():
-                self._open(backend, work)
+            self._open(backend, work)
         except BaseException:
             shutil.rmtree(str(work), ignore_errors=True)
             raise
@@ -219,30 +233,29 @@ class _VitisQuantized(Quantized):
         )
 
     def __call__(self, pictures: Tensor) -> Tuple[Tensor, Tensor]:
-        with self._calls.keeping_log():
-            checked = checks.check_pictures(pictures, self._example, "test batch")
-            outputs = self._calls.call("a test batch", _run, self._forward, checked.clone())
-            if not isinstance(outputs, (tuple, list)) or len(outputs) != 2:
-                raise WorkError(
-                    "The vendor's quantized network does not return what the float network does",
-                    f"{type(outputs).__name__} instead of a mask and a classifier output",
-                )
-            mask, real = outputs
-            return mask, real
+        checked = checks.check_pictures(pictures, self._example, "test batch")
+        outputs = self._calls.call("a test batch", _run, self._forward, checked.clone())
+        if not isinstance(outputs, (tuple, list)) or len(outputs) != 2:
+            raise WorkError(
+                "The vendor's quantized network does not return what the float network does",
+                f"{type(outputs).__name__} instead of a mask and a classifier output",
+            )
+        mask, real = outputs
+        return mask, real
 
     def export_xmodel(self, path: Path) -> None:
         """Writes the model to ``path`` and the tool's console output beside it."""
         work = self._work / "export"
         work.mkdir(exist_ok=True)
+        # The last forward decides the batch of the exported model, and must be of one picture.
+        one = torch.zeros_like(self._example[:1])
+        self._calls.call("the forward before the export", _run, self._forward, one)
+        self._calls.call("export_xmodel", self._quantizer.export_xmodel, output_dir=str(work))
+        made = work / f"{type(self._model).__name__}_int.xmodel"
+        if not made.is_file():
+            others = sorted(work.glob("*.xmodel"))
+            made = others[0] if len(others) == 1 else made
         with self._calls.keeping_log():
-            # The last forward decides the batch of the exported model, and must be of one picture.
-            one = torch.zeros_like(self._example[:1])
-            self._calls.call("the forward before the export", _run, self._forward, one)
-            self._calls.call("export_xmodel", self._quantizer.export_xmodel, output_dir=str(work))
-            made = work / f"{type(self._model).__name__}_int.xmodel"
-            if not made.is_file():
-                others = sorted(work.glob("*.xmodel"))
-                made = others[0] if len(others) == 1 else made
             checks.check_xmodel(made, self._model, self._example, self._info)
         shutil.move(str(made), str(path))
         shutil.copyfile(str(self._calls.console.path), str(path.with_name(TEST_LOG)))
@@ -260,6 +273,12 @@ class _Calls:
         Raises:
             ToolkitError: it exited, whatever the status, or failed.
         """
+        with self.keeping_log():
+            return self._call(what, function, args, kwargs)
+
+    def _call(
+        self, what: str, function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]
+    ) -> Any:
         try:
             with self.console.capture():
                 return function(*args, **kwargs)
@@ -424,10 +443,14 @@ def _version() -> str:
 
 
 def _arguments(function: Any) -> List[str]:
+    """Names of a callable's arguments; none where any would do or it does not tell."""
     try:
-        return [name for name in inspect.signature(function).parameters if name != "self"]
+        parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
         return []
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return []
+    return [name for name in parameters if name != "self"]
 
 
 def _run(function: Callable[[Tensor], Any], pictures: Tensor) -> Any:

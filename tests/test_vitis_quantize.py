@@ -102,13 +102,18 @@ def files(folder: Path) -> List[str]:
 
 SCRIPT = '''
 """A quantizer that knows its answers; ``behave`` says how it misbehaves."""
-import os, shutil, sys
+import logging, os, shutil, sys
 import torch
 behave, calls, good = {}, [], None
 
+handlers = []
+
 def say(kind, code, text):
+    if not handlers:  # a logger's handler keeps the stream it finds first
+        handlers.append(logging.StreamHandler())
     code = "[%s]" % code if code else ""
-    sys.stderr.write("\\n\\x1b[0;33m[VAIQ_%s]%s: %s\\x1b[0m\\n" % (kind, code, text))
+    line = "\\n\\x1b[0;33m[VAIQ_%s]%s: %s\\x1b[0m" % (kind, code, text)
+    handlers[0].emit(logging.LogRecord("nndct", 30, "", 0, line, (), None))
 
 class torch_quantizer:
     def __init__(self, quant_mode, module, input_args=None, state_dict_file=None,
@@ -301,6 +306,8 @@ def test_tests_are_exported_after_a_forward_of_one_picture(
     assert script.calls[-1][1] == 1
     assert not any(call[2] for call in script.calls if call[0] == "forward"), "gradients are off"
     assert {"UYNet_int.xmodel", "quantize_test.log"} <= set(files(tmp_path))
+    log = (tmp_path / "quantize_test.log").read_text(errors="replace")
+    assert log.count("Quantization test process start up") == 1
     again = read_xmodel(tmp_path / "UYNet_int.xmodel")
     assert diff_graphs(again, read_xmodel(good / "TwoHeads_int.xmodel")) == []
     del quantized
@@ -472,6 +479,7 @@ def test_another_models_names(script: Script, tmp_path: Path, good: Path) -> Non
 
 
 def test_warnings_are_collected(script: Script, tmp_path: Path) -> None:
+    calibrate(chosen(), tmp_path / "first")  # the tool's logger is made here, and used below
     script.warn(
         "config",
         "SHIFT_CHECK",
