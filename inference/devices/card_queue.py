@@ -91,7 +91,6 @@ class Card:
 
     Attributes:
         parts: the subgraphs, in the order given.
-        hello: what the child said of itself: its Python and the files of the modules.
         notes: what a person may want to know of how the model was loaded.
         incidents: what went wrong since and was mended.
         seconds: during which jobs were with the card.
@@ -147,7 +146,7 @@ class Card:
             self._release()
             raise
         self._engines = first.engines
-        self.hello, self.notes = first.hello, tuple(first.notes)
+        self.notes = tuple(first.notes)
         self._free = list(range(SLOTS))
         self._keeper = threading.Thread(target=self._keep, name="card", daemon=True)
         self._keeper.start()

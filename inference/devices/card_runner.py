@@ -21,6 +21,7 @@ SLOTS = 4
 
 INSTEAD = "deepfake-fpga run --device sim, or --fallback sim to go on without the card"
 
+_OPENING, _COMPUTING = "while it opened the model", "while it computed"
 _PAGE = 4096
 
 
@@ -109,7 +110,6 @@ class CardRunner:
 
     Attributes:
         engines: pictures the card computes at once, by its own registers.
-        hello: what the child said of itself: its Python and the files of the modules.
         notes: what a person may want to know of the tensors.
         answers: jobs answered so far.
 
@@ -133,7 +133,6 @@ class CardRunner:
                 memory=descriptor,
                 limit=opening.wait_seconds,
             )
-            self.hello: Dict[str, str] = self._expect("hello")
             self._lay_out(self._expect("opened"))
             self._process.send(map=memory.size, slots=self._slots, tensors=self._offsets)
             self._expect("mapped")
@@ -166,15 +165,15 @@ class CardRunner:
         try:
             message = self._process.receive(seconds, self._wake)
         except ChildEndedError:
-            raise self._death("while it computed") from None
+            raise self._death(_COMPUTING) from None
         if message is None:
             return None
         if "done" not in message:
-            raise self._refusal(message)
+            raise self._exception(message, _COMPUTING)
         self.answers += 1
         return int(message["done"]), int(message["status"])
 
-    def hang(self, seconds: float, when: str = "while it computed") -> DeviceError:
+    def hang(self, seconds: float, when: str = _COMPUTING) -> DeviceError:
         """Kills the child, which has not answered for so long; the error to say so."""
         self._process.kill()
         failure = explain(self._process.tail())
@@ -197,11 +196,11 @@ class CardRunner:
         try:
             message = self._process.receive(max(0.0, self._limit - time.monotonic()), self._wake)
         except ChildEndedError:
-            raise self._death("while it opened the model") from None
+            raise self._death(_OPENING) from None
         if message is None:
-            raise self.hang(self._opening.open_seconds, "while it opened the model")
+            raise self.hang(self._opening.open_seconds, _OPENING)
         if key not in message:
-            raise self._refusal(message)
+            raise self._exception(message, _OPENING)
         return message[key]
 
     def _lay_out(self, described: Sequence[Mapping[str, Any]]) -> None:
@@ -254,7 +253,7 @@ class CardRunner:
             failure.next_step or INSTEAD,
         )
 
-    def _refusal(self, message: Mapping[str, Any]) -> DeviceError:
+    def _exception(self, message: Mapping[str, Any], when: str) -> DeviceError:
         """The error for a child that reported a Python exception."""
         kind, text = str(message.get("failed", "answer")), str(message.get("text", message))
         if kind in ("ImportError", "ModuleNotFoundError", "AttributeError"):
@@ -266,7 +265,7 @@ class CardRunner:
         failure = explain([text])
         explained = f" ({failure.explanation})" if failure.explanation else ""
         return DeviceError(
-            "The vendor's runtime refuses",
+            f"The vendor's runtime failed {when}",
             f"{kind}: {text}{explained}; log {self._opening.log}",
             failure.next_step or INSTEAD,
         )

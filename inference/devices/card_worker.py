@@ -7,7 +7,7 @@ Python. One JSON object per line, commands on standard input, answers on what wa
 memory file that both processes map.
 
     parent                                             child
-    {"open": model, "subgraphs": [..], "memory": fd}   {"hello": ..}, then {"opened": tensors}
+    {"open": model, "subgraphs": [..], "memory": fd}   {"opened": tensors}
     {"map": bytes, "slots": [offset..], "tensors": ..} {"mapped": bytes}
     {"run": 7, "part": 0, "slot": 2}                   {"done": 7, "status": 0}
     {"close": true}, or the end of input               {"closed": true}
@@ -105,14 +105,6 @@ class Worker:
         self._limit, self._descriptor = int(command["limit"]), int(command["memory"])
         vart: Any = importlib.import_module("vart")
         xir: Any = importlib.import_module("xir")
-        self.say(
-            hello={
-                "python": sys.version.split()[0],
-                "xir": str(getattr(xir, "__file__", "")),
-                "vart": str(getattr(vart, "__file__", "")),
-                "drop_in": str(getattr(vart, "__drop_in__", "")),
-            }
-        )
         self._graph = xir.Graph.deserialize(command["open"])
         children = self._graph.get_root_subgraph().toposort_child_subgraph()
         by_name = {child.get_name(): child for child in children}
