@@ -12,41 +12,19 @@ import contextlib
 import copy
 import importlib
 import inspect
-import os
 import re
 import shutil
 import sys
 import tempfile
-import traceback
 import weakref
 from pathlib import Path
-from typing import (
-    Any,
-    Callable,
-    Dict,
-    Iterable,
-    Iterator,
-    List,
-    Mapping,
-    Optional,
-    Sequence,
-    Tuple,
-    Type,
-)
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
 
 from ..board.vendor import VendorTool, find_package
-from ..errors import (
-    DataError,
-    MismatchError,
-    OrderError,
-    ToolkitError,
-    UnsupportedError,
-    UsageError,
-    WorkError,
-)
+from ..errors import DataError, UnsupportedError, WorkError
 from . import vendor_checks as checks
 from .backend import (
     CALIBRATION_FILES,
@@ -58,13 +36,13 @@ from .backend import (
     QuantizeBackend,
     Quantized,
 )
-from .releases import RELEASES, Release, release
+from .releases import RELEASES, release
 from .results import QuantInfo
+from .vendor_calls import SIM, VendorCalls
 from .vendor_console import VendorConsole
 
 ENOUGH_IMAGES = 100
 _PACKAGE = "pytorch_nndct"
-_SIM = "deepfake-fpga quant --backend sim"
 
 
 class VitisBackend(QuantizeBackend):
@@ -109,7 +87,7 @@ class VitisBackend(QuantizeBackend):
         checks.check_model(model, example)
         rules = release(self.release)
         with _working_folder() as work:
-            calls = _Calls(VendorConsole(work / CALIBRATION_LOG), rules)
+            calls = VendorCalls(VendorConsole(work / CALIBRATION_LOG), rules)
             quantizer = self._quantizer(calls, "calib", model, example, work)
             forward = calls.call("the quantized network", lambda: quantizer.quant_model)
             with calls.keeping_log():
@@ -153,13 +131,13 @@ class VitisBackend(QuantizeBackend):
             raise UnsupportedError(
                 "The vendor's quantizer cannot write the quantized model without the xir module",
                 xir.evidence,
-                f"activate the container's conda environment, or: {_SIM} --mode test --data DIR",
+                f"activate the container's conda environment, or: {SIM} --mode test --data DIR",
             )
         return _VitisQuantized(self, model, example, folder, info)
 
     def _finetune(
         self,
-        calls: _Calls,
+        calls: VendorCalls,
         quantizer: Any,
         forward: Callable[[Tensor], Any],
         model: nn.Module,
@@ -178,7 +156,7 @@ class VitisBackend(QuantizeBackend):
         finetune.on_layer(1, 1)
 
     def _quantizer(
-        self, calls: _Calls, mode: str, model: nn.Module, example: Tensor, folder: Path
+        self, calls: VendorCalls, mode: str, model: nn.Module, example: Tensor, folder: Path
     ) -> Any:
         """The tool's own object; it works on a copy of the model."""
         given: Dict[str, Any] = {
@@ -194,7 +172,7 @@ class VitisBackend(QuantizeBackend):
             raise UnsupportedError(
                 f"The vendor's torch_quantizer does not take {', '.join(missing)}",
                 f"it takes {', '.join(known)}; {self.evidence}",
-                f"{_SIM} --mode {mode} --data DIR",
+                f"{SIM} --mode {mode} --data DIR",
             )
         return calls.call(f"torch_quantizer({mode!r})", self._quantizer_type, **given)
 
@@ -216,7 +194,7 @@ class _VitisQuantized(Quantized):
         work = self._work
         for name in (*CALIBRATION_FILES, *([PARAM] if info.fast_finetuned else [])):
             shutil.copyfile(str(folder / name), str(work / name))
-        self._calls = _Calls(VendorConsole(work / TEST_LOG), release(backend.release))
+        self._calls = VendorCalls(VendorConsole(work / TEST_LOG), release(backend.release))
         try:
             self._open(backend, work)
         except BaseException:
@@ -261,120 +239,6 @@ class _VitisQuantized(Quantized):
         shutil.copyfile(str(self._calls.console.path), str(path.with_name(TEST_LOG)))
 
 
-class _Calls:
-    """Calls of the vendor's code: whatever ends one becomes an error of ours."""
-
-    def __init__(self, console: VendorConsole, rules: Release) -> None:
-        self.console, self._rules = console, rules
-
-    def call(self, what: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Returns what ``function`` returns.
-
-        Raises:
-            ToolkitError: it exited, whatever the status, or failed.
-        """
-        with self.keeping_log():
-            return self._call(what, function, args, kwargs)
-
-    def _call(
-        self, what: str, function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]
-    ) -> Any:
-        try:
-            with self.console.capture():
-                return function(*args, **kwargs)
-        except SystemExit as stop:
-            raise self._error(what, f"it ended the process with status {stop.code}") from stop
-        except ToolkitError:
-            raise
-        except Exception as error:
-            said = f"{type(error).__name__}: {error}"
-            if self._is_layout_crash(error):
-                raise UnsupportedError(
-                    "The quantizer of release 2.5 cannot export a network with two results such "
-                    "as U-YNet; it fails in its own rewriting of the layout",
-                    said,
-                    f"{_SIM} --mode test --data DIR writes the model of this calibration in the "
-                    "form of 2.5",
-                ) from error
-            raise self._error(what, said) from error
-
-    @contextlib.contextmanager
-    def keeping_log(self) -> Iterator[None]:
-        """An error that leaves the block names a copy of the log that stays."""
-        try:
-            yield
-        except ToolkitError as error:
-            kept = _kept(self.console.path)
-            if kept is None:
-                raise
-            evidence = f"{error.evidence}; " if error.evidence else ""
-            raise type(error)(
-                error.cause, f"{evidence}console output in {kept}", error.next_step
-            ) from error
-
-    def _error(self, what: str, said: str) -> ToolkitError:
-        last = self.console.last_error()
-        evidence = f"{what}: {said}" + (f"; {last}" if last else "")
-        for pattern, kind, cause, next_step in EXPLAINED:
-            if re.search(pattern, evidence):
-                return kind(cause, evidence, next_step)
-        return WorkError(f"The vendor's quantizer failed in {what}", evidence, _SIM)
-
-    def _is_layout_crash(self, error: Exception) -> bool:
-        frames = traceback.extract_tb(error.__traceback__)
-        named = any("layout_tran" in f.name or "deploy_optimizer" in f.filename for f in frames)
-        return self._rules.name == "2.5" and isinstance(error, IndexError) and named
-
-
-_CALIBRATE = "deepfake-fpga quant --mode calib --data DIR"
-
-EXPLAINED: Sequence[Tuple[str, Type[ToolkitError], str, str]] = (
-    (
-        "CALIB_RESULT_MISMATCH|Node name mismatch",
-        MismatchError,
-        "The calibration belongs to another model",
-        _CALIBRATE,
-    ),
-    (
-        "does not match current model",
-        MismatchError,
-        "The bias correction belongs to another model",
-        _CALIBRATE,
-    ),
-    (
-        "Bias correction result file does not exist|calibration result file does not exist",
-        OrderError,
-        "The calibration is incomplete",
-        _CALIBRATE,
-    ),
-    (
-        "Fast finetuned parameter file does not exist",
-        OrderError,
-        "The parameters of the fast finetune are not there",
-        f"{_CALIBRATE} --fast-finetune",
-    ),
-    (
-        "install xir package|NO_XIR",
-        UnsupportedError,
-        "The vendor's quantizer cannot write the quantized model without the xir module",
-        f"activate the container's conda environment, or: {_SIM} --mode test --data DIR",
-    ),
-    (
-        "QUANT_CONFIG",
-        UsageError,
-        "The vendor's quantizer refuses its configuration",
-        "run where no nndct configuration is set",
-    ),
-    (
-        "MemoryError|[Cc]annot allocate memory|DefaultCPUAllocator",
-        WorkError,
-        "There is not enough memory for the vendor's quantizer",
-        "use a smaller batch (-b), or fewer pictures (--finetune-images)",
-    ),
-)
-"""Pattern in what was seen, the error, its cause and what to do."""
-
-
 def difference(
     forward: Callable[[Tensor], Any], batches: Sequence[Tensor], targets: Sequence[Any]
 ) -> float:
@@ -415,7 +279,7 @@ def detect_release(tool: VendorTool, quantizer_type: Any) -> Tuple[str, str]:
     raise UnsupportedError(
         f"The release of {_PACKAGE} is not known",
         f"version {version or 'not given'} at {tool.path}; known are {', '.join(RELEASES)}",
-        _SIM,
+        SIM,
     )
 
 
@@ -429,7 +293,7 @@ def _imported(console: VendorConsole) -> Any:
         raise UnsupportedError(
             f"The vendor's {_PACKAGE} is there but cannot be imported",
             f"{type(error).__name__}: {error}" + (f"; {last}" if last else ""),
-            f"activate the container's conda environment (vitis-ai-pytorch), or: {_SIM}",
+            f"activate the container's conda environment (vitis-ai-pytorch), or: {SIM}",
         ) from error
 
 
@@ -462,16 +326,6 @@ def _tensors(value: Any) -> List[Tensor]:
     if isinstance(value, Tensor):
         return [value]
     return [tensor for part in value for tensor in _tensors(part)]
-
-
-def _kept(path: Path) -> Optional[Path]:
-    """A copy of a log with something in it, in the system's temporary folder."""
-    if not path.is_file() or not path.stat().st_size:
-        return None
-    handle, name = tempfile.mkstemp(prefix=f"{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    shutil.copyfile(str(path), name)
-    return Path(name)
 
 
 @contextlib.contextmanager
