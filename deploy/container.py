@@ -268,7 +268,7 @@ def plan_session(request: SessionRequest, host: Host, dry: bool = False) -> Sess
         gpus,
         request.terminal,
         tuple(request.docker_arguments),
-        _script(request, release, setup),
+        _script(request, release, setup, dict(environment).get("DISPLAY", "")),
         tuple(reasons),
         tuple(warnings),
     )
@@ -406,7 +406,7 @@ def _display(host: Host, warnings: List[str]) -> Tuple[List[Mount], List[Tuple[s
     return mounts, [("DISPLAY", display)]
 
 
-def _script(request: SessionRequest, release: CardRelease, setup: Setup) -> str:
+def _script(request: SessionRequest, release: CardRelease, setup: Setup, display: str) -> str:
     values = {
         "folder": f"{HOME}/session",
         "release": release.name,
@@ -418,6 +418,7 @@ def _script(request: SessionRequest, release: CardRelease, setup: Setup) -> str:
         f" Vitis-AI folder of release {release.name}",
         "wheels": f"{HOME}/wheels" if request.wheels is not None else "",
         "download": download_command(release),
+        "display": display,
         "command": " ".join(shlex.quote(word) for word in request.command),
     }
     lines = [f"session_{name}={shlex.quote(value)}" for name, value in values.items()]

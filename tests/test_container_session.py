@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -21,7 +22,6 @@ from deepfake_fpga.deploy.cli import cli
 from deepfake_fpga.deploy.commands.session import command
 from deepfake_fpga.deploy.container import (
     PACKAGE,
-    Mount,
     SessionPlan,
     SessionRequest,
     docker_command,
@@ -232,7 +232,8 @@ def test_two_cards_a_gpu_image_data_wheels_and_a_screen(place: Place) -> None:
         display=True,
         docker_arguments=("--pid=host",),
     )
-    words = docker_command(plan_session(request, place.host()))
+    plan = plan_session(request, place.host())
+    words = docker_command(plan)
     assert [w for w in words if w.startswith("--device=")] == [
         "--device=/dev/xclmgmt256",
         "--device=/dev/xclmgmt512",
@@ -250,6 +251,7 @@ def test_two_cards_a_gpu_image_data_wheels_and_a_screen(place: Place) -> None:
     assert "type=bind,source=/home/ana/.Xauthority,target=/tmp/.Xauthority,readonly" in mounts
     assert any(mount.endswith("target=/vitis_ai_home") for mount in mounts)
     assert "DISPLAY=:0" in words
+    assert "session_display=:0" in plan.script.splitlines()
     assert words[-4:] == [
         "--pid=host",
         "me/vitis-ai-gpu:mine",
@@ -324,10 +326,26 @@ def test_a_release_without_the_card_is_refused(place: Place, release: str) -> No
         plan_session(place.request(release=release), place.host())
 
 
-def test_only_the_package_is_mounted_from_an_installation() -> None:
+def test_only_the_package_is_mounted_from_an_installation(tmp_path: Path) -> None:
     assert PACKAGE == ROOT, "in a checkout the link src/deepfake_fpga leads to the root"
     assert (PACKAGE / "deploy" / "data" / "session.sh").is_file()
-    assert Mount(str(PACKAGE), "/x", True).option() == f"type=bind,source={ROOT},target=/x,readonly"
+    site = tmp_path / "site-packages"
+    installed = site / "deepfake_fpga"
+    installed.mkdir(parents=True)
+    for path in ROOT.glob("*.py"):
+        shutil.copy(str(path), str(installed))
+    for area in ("board", "compile", "deploy", "inference", "quantize"):
+        unwanted = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(str(ROOT / area), str(installed / area), ignore=unwanted)
+    code = "from deepfake_fpga.deploy.container import PACKAGE; print(PACKAGE)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(site)},
+        cwd=str(tmp_path),
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    assert done.stdout.decode().strip() == str(installed)
 
 
 # What is missing

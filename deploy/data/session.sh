@@ -6,6 +6,7 @@
 #   session_argument   argument of the release's setup.sh, may be empty
 #   session_xclbins    folder of the variant's xclbin
 #   session_wheels     folder of wheels to install from, may be empty
+#   session_display    DISPLAY, which some start scripts drop; may be empty
 #   session_command    words to run, quoted for the shell; empty for a shell
 # No -e and no -u: the vendor's scripts and conda work with neither.
 
@@ -156,9 +157,11 @@ session_install "$session_interpreter"
 if [ -n "$session_card" ]; then
     session_use_card
 fi
-if [ -r /tmp/.Xauthority ]; then
-    export XAUTHORITY=/tmp/.Xauthority
+if [ -n "$session_display" ]; then
+    export DISPLAY=$session_display
+    [ ! -r /tmp/.Xauthority ] || export XAUTHORITY=/tmp/.Xauthority
 fi
+export VERSION="${VERSION:-$session_release}"
 cd /workspace || session_fail "there is no /workspace"
 session_started=yes
 if [ -n "$session_command" ]; then
