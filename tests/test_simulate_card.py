@@ -17,6 +17,8 @@ from deepfake_fpga.compile.targets import target_by_name
 from deepfake_fpga.deploy.simulate import card, card_state
 from deepfake_fpga.deploy.simulate.card_state import CardState
 from deepfake_fpga.deploy.simulate.job_engine import JobEngine
+from deepfake_fpga.deploy.simulate.options import SimulateOptions
+from deepfake_fpga.inference.devices.base import TensorInfo
 from deepfake_fpga.inference.devices.pace import PaceClock, batch_seconds
 from deepfake_fpga.inference.devices.reference import ReferenceDevice
 
@@ -368,3 +370,11 @@ def test_processes_share_a_card_and_its_abort_ends_the_process(
     third = script(1)
     assert third.returncode == -6
     assert "[VART_XRT_DEVICE_AVAILABLE_ERROR][No devices available]" in third.stderr
+
+
+def test_the_order_of_tensors_is_the_releases() -> None:
+    """By name from 3.5 on; before, the mask first, which published programs count on."""
+    mask, verdict = TensorInfo("out_mask", (8, 4, 4, 2), 3), TensorInfo("linear", (8, 1), 4)
+    for given in ([mask, verdict], [verdict, mask]):
+        assert card._listed(given, SimulateOptions(release="3.5")) == [verdict, mask]
+        assert card._listed(given, SimulateOptions(release="3.0")) == [mask, verdict]

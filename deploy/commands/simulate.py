@@ -53,10 +53,10 @@ Exit status: that of the command.""",
 )
 @click.option(
     "--device",
-    type=click.Choice(["auto", "sim", "reference"]),
+    type=click.Choice(["auto", "sim", "reference", "null"]),
     default="auto",
     show_default=True,
-    help="What computes.",
+    help="What computes; null gives zeros, to measure a program at the pace of the card.",
 )
 @click.option(
     "--pace",

@@ -86,8 +86,8 @@ class LoadedRunner:
         self._loaded = _load(graph, subgraph, target, options)
         device = self._loaded.device
         order = random.Random(_order_seed(options)) if options.shuffle else None
-        self.inputs = _tensors(graph, subgraph, device.inputs, True, order)
-        self.outputs = _tensors(graph, subgraph, device.outputs, False, order)
+        self.inputs = _tensors(graph, subgraph, _listed(device.inputs, options), True, order)
+        self.outputs = _tensors(graph, subgraph, _listed(device.outputs, options), False, order)
 
     def execute(
         self, inputs: Sequence[HostBuffer], outputs: Sequence[HostBuffer], dynamic: bool = False
@@ -208,6 +208,19 @@ def _order_seed(options: SimulateOptions) -> Optional[str]:
     return f"{options.seed}:{next(_orders)}"
 
 
+def _listed(infos: Sequence[TensorInfo], options: SimulateOptions) -> List[TensorInfo]:
+    """Tensors in the order in which a runner of the release lists them.
+
+    Release 3.5 sorts by name. Before, the order is that of pointers: any, and a program should go
+    by names (``shuffle`` shows whether it does). Published ones go by position and take the mask
+    before the classifier, so the largest tensor comes first here.
+    """
+    by_name = sorted(infos, key=lambda info: info.name)
+    if options.release == "3.5":
+        return by_name
+    return sorted(by_name, key=lambda info: -int(np.prod(info.shape)))
+
+
 def _tensors(
     graph: Graph,
     subgraph: Subgraph,
@@ -223,7 +236,7 @@ def _tensors(
     inside = set(subgraph.all_ops())
     consumers = graph.consumers()
     tensors = []
-    for info in sorted(infos, key=lambda one: one.name):
+    for info in infos:
         op = graph.producer(info.name)
         assert op is not None
         attrs = {**_device_op(graph, op, are_inputs, inside, consumers).tensor.attrs}

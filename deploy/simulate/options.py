@@ -35,7 +35,7 @@ class SimulateOptions:
         card: a word of ``CARDS``.
         variant: build of the DPU on the card: ``8pe_normal``, ``6pe_dwc``, ``6pe_misc``,
             ``4pe_miscdwc``; a model for another one meets a fingerprint mismatch.
-        device: what computes: ``auto``, ``sim`` or ``reference``.
+        device: what computes: ``auto``, ``sim``, ``reference`` or ``null``.
         pace: ``vck5000`` delays every batch like the card.
         strict_buffers: abort on arrays whose shape, type or layout the genuine runner would
             misread without a word.
