@@ -52,9 +52,19 @@ def test_bytes_that_are_no_text(bin_folder: Path) -> None:
     assert run_tool("xbutil").text == "a\ufffdb"
 
 
-def test_there_is_no_terminal_to_ask(bin_folder: Path) -> None:
+def test_there_is_nobody_to_ask(bin_folder: Path) -> None:
+    """A question of the tool's must not eat what is meant for our caller, nor wait for it."""
     put_program(bin_folder, "xbutil", "read answer || echo nobody")
-    assert run_tool("xbutil").text == "nobody\n"
+    reader, writer = os.pipe()
+    saved = os.dup(0)
+    try:
+        os.write(writer, b"yes\n")
+        os.dup2(reader, 0)
+        assert run_tool("xbutil").text == "nobody\n"
+    finally:
+        os.dup2(saved, 0)
+        for handle in (reader, writer, saved):
+            os.close(handle)
 
 
 def alive(pid: int) -> bool:

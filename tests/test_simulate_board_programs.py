@@ -367,6 +367,9 @@ def test_management_has_the_recorded_lines(simulation: Simulation, shared: Path)
 
 
 def test_a_dead_card_is_not_ready(simulation: Simulation) -> None:
+    simulation.host("1.4.1").mark_dead()
+    (device,) = parse_devices(simulation(xbutil, "scan")[1])
+    assert (device.bdf, device.ready) == (USER, False)
     simulation.host("3.0").mark_dead()
     (device,) = parse_devices(simulation(xbutil, "examine")[1])
     assert device.ready is False
