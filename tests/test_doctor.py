@@ -360,13 +360,15 @@ def test_modules_are_imported_in_another_process(tmp_path: Path) -> None:
     assert not [name for name in modules if name in sys.modules]
 
 
-def test_the_wrong_xir_is_named(laptop: Computer, container: Computer) -> None:
+def test_the_wrong_xir_is_named(laptop: Computer, server: Computer, container: Computer) -> None:
     evidence = "/site/xir is not the vendor's: it is Python only"
     laptop.tool("xir", VendorState.UNRELATED, evidence)
     found = line(laptop.examine(), "xir")
     assert found.state is State.WARN, "the simulated device does without"
     assert found.finding.seen == evidence
     assert found.finding.fix == "python3 -m pip uninstall xir"
+    server.tool("xir", VendorState.UNRELATED, evidence)
+    assert line(server.examine(), "xir").state is State.WARN, "the container has its own"
     container.tool("xir", VendorState.UNRELATED, evidence)
     assert line(container.examine(), "xir").state is State.FAIL
 

@@ -145,7 +145,9 @@ def check_vendor(facts: Facts) -> Iterator[Finding]:
         tool = facts.host.package(name)
         if tool.state is VendorState.UNRELATED:
             fix = f"{facts.host.executable} -m pip uninstall {name}"
-            yield Finding(name, False, tool.evidence, fix, needed.get(name, frozenset()))
+            # Outside, the card is used from a container, which has its own.
+            blocks = needed.get(name, frozenset()) if facts.inside else frozenset()
+            yield Finding(name, False, tool.evidence, fix, blocks)
         elif tool.usable:
             yield Finding(name, True, f"{tool.state.value}: {tool.evidence}")
         elif name == "pytorch_nndct" and facts.place is Place.VITIS:
