@@ -13,12 +13,13 @@ import cv2
 import numpy as np
 import pytest
 
+from .needs import needs_av
+
 try:
     import av
 except ImportError:
     av = None
 
-needs_av = pytest.mark.skipif(av is None, reason="needs PyAV")
 EITHER = [pytest.param("av", marks=needs_av), "cv"]
 """The two decoders and encoders of videos, for ``parametrize``."""
 

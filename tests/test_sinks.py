@@ -19,7 +19,8 @@ from deepfake_fpga.inference.sinks.cv_mp4 import CvMp4Writer
 from deepfake_fpga.inference.sinks.writer import VideoWriter, choose_writer
 from deepfake_fpga.inference.sources import open_video
 
-from .clips import EITHER, frame_times, level, needs_av, sound_packets, write_clip
+from .clips import EITHER, frame_times, level, sound_packets, write_clip
+from .needs import needs_av
 
 Writer = Type[VideoWriter]
 

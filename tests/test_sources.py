@@ -26,8 +26,9 @@ from deepfake_fpga.inference.sources.av_video import AvVideoSource, matrix_angle
 from deepfake_fpga.inference.sources.cv_video import CvVideoSource
 from deepfake_fpga.inference.sources.images import decode
 
-from .clips import EITHER, av, level, needs_av, spoil_frame, write_clip
+from .clips import EITHER, av, level, spoil_frame, write_clip
 from .faces import gif_bytes
+from .needs import needs_av
 
 Open = Callable[[str], VideoSource]
 

@@ -16,6 +16,7 @@ import numpy as np
 from ...compile.weights import constant_arrays
 from ...compile.xir.graph import Graph, Op, Subgraph
 from ...errors import DeviceError
+from . import sim_available
 from .base import Batch, Device
 from .boundary import boundary_tensors
 from .engine_cache import cached
@@ -25,6 +26,8 @@ from .operators import run_operator
 from .reference import ReferenceDevice
 from .translation import Engine, Part, Translation
 from .worker import WorkerDevice
+
+PACKAGES_MISSING = "The simulated card needs onnx and onnxruntime"
 
 
 class _OnnxStep:
@@ -88,6 +91,11 @@ class SimDevice(WorkerDevice):
         signed_weights: Optional[bool] = None,
     ) -> None:
         super().__init__()
+        available, lacking = sim_available()
+        if not available:
+            raise DeviceError(
+                PACKAGES_MISSING, lacking, "--device reference computes the same numbers, slowly"
+            )
         self.inputs, self.outputs = boundary_tensors(graph, subgraph, batch, taps)
         self._name_of = {op.tensor.name: op.name for op in graph.ops.values()}
         if signed_weights is None:
