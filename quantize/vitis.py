@@ -260,27 +260,33 @@ def detect_release(tool: VendorTool, quantizer_type: Any) -> Tuple[str, str]:
         UnsupportedError: it is none of ``RELEASES``.
     """
     version = _version() or tool.version
+    shown = f"version {version or 'not given'}"
+    possible = _by_arguments(quantizer_type)
     found = re.match(r"(\d+)\.(\d+)", version)
     for name in RELEASES:
-        if found and name.split(".")[:2] == list(found.groups()):
-            return name, f"version {version}"
-    names = _arguments(quantizer_type)
-    # Arguments and methods came one by one.
-    traits = (
-        ("3.5", "dynamo" in names),
-        ("3.0", "input_kwargs" in names),
-        ("2.5", "target" in names and hasattr(quantizer_type, "export_onnx_model")),
-        ("2.0", "target" in names),
-        ("1.4.1", {"quant_mode", "module", "input_args"} <= set(names)),
-    )
-    for name, has in traits:
-        if has:
-            return name, f"version {version or 'not given'}, told by its arguments"
+        if found and name.split(".")[:2] == list(found.groups()) and name in possible:
+            return name, shown
+    if 0 < len(possible) < len(RELEASES):
+        # Later ones of a group have this method.
+        last = len(possible) > 1 and hasattr(quantizer_type, "export_onnx_model")
+        return possible[-1 if last else 0], f"{shown}, told by its arguments"
     raise UnsupportedError(
         f"The release of {_PACKAGE} is not known",
         f"version {version or 'not given'} at {tool.path}; known are {', '.join(RELEASES)}",
         SIM,
     )
+
+
+def _by_arguments(quantizer_type: Any) -> List[str]:
+    """Releases whose ``torch_quantizer`` takes these arguments, which came one by one."""
+    names = set(_arguments(quantizer_type))
+    if not {"quant_mode", "module"} <= names:
+        return list(RELEASES)
+    if "dynamo" in names:
+        return ["3.5"]
+    if "input_kwargs" in names:
+        return ["3.0"]
+    return ["2.0", "2.5"] if "target" in names else ["1.4.1"]
 
 
 def _imported(console: VendorConsole) -> Any:

@@ -789,6 +789,8 @@ def test_releases_are_told_by_version_or_arguments() -> None:
         found, evidence = detect_release(replace(tool, version="0.9"), kind)
         assert found == wanted
         assert "told by its arguments" in evidence
+    # A version that the arguments contradict is not believed.
+    assert detect_release(replace(tool, version="1.4.0"), Onnx)[0] == "2.5"
     with pytest.raises(UnsupportedError, match="not known"):
         detect_release(replace(tool, version="9.9"), len)
 
