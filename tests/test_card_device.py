@@ -29,6 +29,15 @@ from .cards import batch_of_sums, card_options, for_card, right, sums
 from .test_session import chain
 
 
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where models and logs of the card go."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    return folder
+
+
 @contextlib.contextmanager
 def opened(folder: Path, batch: int = 8, graph: Any = None, **options: Any) -> Iterator[Device]:
     graph = sums() if graph is None else graph
@@ -166,16 +175,11 @@ def test_the_card_has_no_tensors_to_tap(tmp_path: Path) -> None:
         open_card(graph, graph.subgraphs("DPU"), batch=8, taps=["conv_fix"])
 
 
-def test_a_model_without_pictures_leaves_no_file_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place = tmp_path / "tmp"
-    place.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(place))
-    with opened(tmp_path / "host") as device:
+def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, temporary: Path) -> None:
+    with opened(tmp_path) as device:
         assert_answers(device, [0])
-        assert len(list(place.iterdir())) == 2  # the model and the log
-    assert not list(place.iterdir())
+        assert len(list(temporary.iterdir())) == 2  # the model and the log
+    assert not list(temporary.iterdir())
 
 
 # -- names --------------------------------------------------------------------------------------

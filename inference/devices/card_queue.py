@@ -363,8 +363,8 @@ class Card:
             os.close(self._wake_write)
             self._wake_write = -1
         self._memory.close()
-        if not self._keep_log:
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            if not self._keep_log or not self._opening.log.stat().st_size:
                 self._opening.log.unlink()
 
 

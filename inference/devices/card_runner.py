@@ -179,7 +179,7 @@ class CardRunner:
         failure = explain(self._process.tail())
         return DeviceError(
             f"The card hangs: no answer for {seconds:g} seconds {when}",
-            f"its process was killed; {failure.words}; log {self._opening.log}",
+            f"its process was killed; {failure.words}{self._log()}",
             failure.next_step or "xbutil examine, then xbutil reset -d <bdf>",
         )
 
@@ -190,6 +190,10 @@ class CardRunner:
     def end(self, seconds: float) -> None:
         """Lets the child release the card in order, for ``seconds``; then kills it."""
         self._process.end(seconds)
+
+    def _log(self) -> str:
+        """Where the log is, if anything is in it."""
+        return f"; log {self._opening.log}" if self._process.tail() else ""
 
     def _expect(self, key: str) -> Any:
         """The content of the next message, which must be the one called ``key``."""
@@ -249,7 +253,7 @@ class CardRunner:
         failure = explain(self._process.tail())
         return DeviceError(
             f"The card's process ended {when}",
-            f"{signal_name(status)}; {failure.words}; log {self._opening.log}",
+            f"{signal_name(status)}; {failure.words}{self._log()}",
             failure.next_step or INSTEAD,
         )
 
@@ -266,7 +270,7 @@ class CardRunner:
         explained = f" ({failure.explanation})" if failure.explanation else ""
         return DeviceError(
             f"The vendor's runtime failed {when}",
-            f"{kind}: {text}{explained}; log {self._opening.log}",
+            f"{kind}: {text}{explained}{self._log()}",
             failure.next_step or INSTEAD,
         )
 
