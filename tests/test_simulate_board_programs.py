@@ -196,6 +196,53 @@ def test_json_has_the_recorded_shape(
         ]
 
 
+def squeezed(text: str) -> List[str]:
+    """The lines without what documents lose: indentation and column widths."""
+    return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+
+
+def labels(lines: List[str]) -> List[str]:
+    return [line.partition(" :")[0] for line in lines]
+
+
+def test_sensor_text_has_the_recorded_labels(simulation: Simulation, shared: Path) -> None:
+    simulation.host("2.5")
+    out = simulation(xbutil, "examine", "-d", USER, "-r", "thermal", "electrical")[1]
+    sample = (shared / "samples" / "xbutil_examine_thermal_electrical_gen3x16_doc.txt").read_text()
+    own, recorded = labels(squeezed(out)), labels(squeezed(sample))
+    assert len(own) > 15
+    assert [label for label in own if "[0000:" not in label and label not in recorded] == []
+
+
+def test_the_device_table_is_as_recorded(simulation: Simulation, shared: Path) -> None:
+    sample = squeezed((shared / "samples" / "xbutil_devices_present.txt").read_text())
+    simulation.host("3.0")
+    new = squeezed(simulation(xbutil, "examine")[1])
+    header = next(line for line in sample if line.endswith("Device Ready*"))
+    assert header in new
+    assert sample[sample.index(header) + 2] in new  # the remark with the star
+    simulation.host("2.5", "es1")
+    (old,) = [line for line in squeezed(simulation(xbutil, "examine")[1]) if "[0000" in line]
+    recorded = next(line for line in sample if "es1" in line)
+    # Bus number and instance are another host's, and it is the management's view there.
+    assert old.replace("0b:00.1", "01:00.0").replace("user(inst=128)", "mgmt(inst=...)") == recorded
+
+
+def test_the_legacy_texts_are_as_recorded(simulation: Simulation, shared: Path) -> None:
+    simulation.host("1.4.1")
+    sample = (shared / "samples" / "xbmgmt_flash_scan_legacy_es1.txt").read_text()
+    own = [
+        line.replace("0b:00.0", "02:00.0")
+        for line in squeezed(simulation(xbmgmt, "flash", "--scan")[1])
+    ]
+    assert own == squeezed(sample)[3:-1]  # without source, note and quotes
+    validate = squeezed(simulation(xbutil, "validate")[1])
+    recorded = squeezed((shared / "samples" / "xbutil_validate_legacy_es1.txt").read_text())
+    states = [line for line in validate if line.startswith("INFO: ==")]
+    assert len(states) == 16
+    assert [line for line in states if line not in recorded] == []
+
+
 def test_power_that_is_not_told(simulation: Simulation, tmp_path: Path) -> None:
     for release, word in (("2.5", "N/A"), ("3.0", "NA")):
         simulation.host(release, "no-power")
