@@ -108,12 +108,12 @@ class torch_quantizer(metaclass=_Released):  # noqa: N801 - the genuine name
     ) -> None:
         """Writes the quantized model for the compiler; ``dynamic_batch`` has no effect on it."""
         del dynamic_batch
-        self.processor.export_xmodel(output_dir, deploy_check)
+        self.processor.exports.xmodel(output_dir, deploy_check)
 
     def dump_xmodel(self, output_dir: str = DEFAULT_OUTPUT, deploy_check: bool = False) -> None:
         """The old name of ``export_xmodel``."""
         say_retiring()
-        self.processor.export_xmodel(output_dir, deploy_check)
+        self.processor.exports.xmodel(output_dir, deploy_check)
 
     def export_onnx_model(
         self,
@@ -127,7 +127,7 @@ class torch_quantizer(metaclass=_Released):  # noqa: N801 - the genuine name
         opt_graph: bool = False,
     ) -> None:
         """Writes the quantized model as ONNX with QuantizeLinear and DequantizeLinear."""
-        self.processor.export_onnx(
+        self.processor.exports.onnx(
             output_dir,
             verbose=verbose,
             dynamic_batch=dynamic_batch,
@@ -141,14 +141,14 @@ class torch_quantizer(metaclass=_Released):  # noqa: N801 - the genuine name
     def export_torch_script(self, output_dir: str = DEFAULT_OUTPUT, verbose: bool = False) -> None:
         """Writes the quantized model as TorchScript."""
         del verbose
-        self.processor.export_script(output_dir)
+        self.processor.exports.script(output_dir)
 
     def export_traced_torch_script(
         self, output_dir: str = DEFAULT_OUTPUT, verbose: bool = False
     ) -> None:
         """What ``export_torch_script`` is called in release 2.5."""
         del verbose
-        self.processor.export_script(output_dir)
+        self.processor.exports.script(output_dir)
 
 
 def dump_xmodel(output_dir: str = DEFAULT_OUTPUT, deploy_check: bool = False) -> None:
@@ -160,7 +160,7 @@ def dump_xmodel(output_dir: str = DEFAULT_OUTPUT, deploy_check: bool = False) ->
     say_retiring()
     if not _last:
         raise RuntimeError("dump_xmodel() needs a torch_quantizer that was made before")
-    _last[0].export_xmodel(output_dir, deploy_check)
+    _last[0].exports.xmodel(output_dir, deploy_check)
 
 
 def _signature() -> inspect.Signature:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import copy
 import inspect
 import os
-import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -19,28 +18,24 @@ from ....errors import UnsupportedError
 from ....files import write_text
 from ....quantize import results, tuned_parameters
 from ....quantize.calls import mapped
-from ....quantize.finetune import with_params
-from ....quantize.quantized import QuantizedModel
+from ....quantize.graph import SIGMOID, TANH
 from ....quantize.quantizer import QuantizeOptions, Quantizer
 from ..nndct_shared.messages import NndctScreenLogger, leave
 from ..nndct_shared.options import NndctOption, refuse_unknown_ground
-from . import deploy_check
 from .config import configured
 from .engine import Mode, TorchQuantizer, positional
+from .exports import Exports
+from .host_notes import host_notes, memory
 from .module_text import load_module, write_module
 from .nn import DeQuantStub, QuantStub
 from .quant_model import RecoveryModel
-from .versions import at_least, release, version
+from .versions import at_least, release
 
 DEFAULT_OUTPUT = "quantize_result"
 _PUBLIC = {"calib": Mode.CALIB, "test": Mode.TEST}
 _NO_CALIBRATION = (
     "Quantization is not performed completely, check if module FORWARD function is called! "
     "Run torch_quantizer.quant_model on the calibration data before exporting."
-)
-_NO_FORWARD = (
-    "torch_quantizer.quant_model FORWARD function must be called before exporting quantization "
-    "result. Run it on one input first."
 )
 
 
@@ -89,6 +84,7 @@ class TorchQuantProcessor:
     Attributes:
         quantizer: what runs behind ``quant_model``.
         quant_model: for the script to call.
+        exports: writes the quantized model.
         output_dir: where the calibration is.
     """
 
@@ -97,7 +93,8 @@ class TorchQuantProcessor:
         self.output_dir = request.output_dir
         request.refuse()
         refuse_unknown_ground()
-        self._say_host()
+        for note in host_notes() if at_least("3.0") else ():
+            self._screen.info(note)
         if request.target is not None:
             self._screen.warning(
                 f"target={request.target!r} changes nothing here: every operator of the model is "
@@ -125,30 +122,19 @@ class TorchQuantProcessor:
             release=release(),
             bits=config.bits,
         )
-        self._model, self._example = model, example
         ours = self._parsed(model, example, options)
         self.quantizer = TorchQuantizer(ours, forward, mode)
         path = Path(self.output_dir) / f"{ours.graph.name}.py"
         write_module(ours.graph, path)
         self.quantizer.quant_model = load_module(ours.graph, path)
         self._screen.info(f"=>Quantizable module is generated.({self._shown(path.name)})")
+        self.exports = Exports(self.quantizer, model, example)
         self.quant_model = RecoveryModel(self.quantizer)
         self._screen.info("=>Get module with quantization.")
         if mode is Mode.TEST:
             self.quantizer.load(Path(self.output_dir))
 
     # --- construction ---
-
-    def _say_host(self) -> None:
-        if not at_least("3.0"):
-            return
-        system = platform.uname()
-        rows = [(name, getattr(system, name)) for name in ("system", "node", "release", "version")]
-        rows += [("machine", system.machine), ("processor", system.processor)]
-        self._screen.info(_table("OS and CPU information:", rows))
-        rows = [("GCC", platform.python_compiler()), ("python", platform.python_version())]
-        rows += [("pytorch", torch.__version__), ("vai_q_pytorch", version())]
-        self._screen.info(_table("Tools version information:", rows))
 
     def _mode(self, given: Any) -> Mode:
         if isinstance(given, int):
@@ -276,7 +262,7 @@ class TorchQuantProcessor:
         tuned_parameters.save(Path(self.output_dir), tuned)
 
     def _say_memory(self) -> None:
-        found = _memory()
+        found = memory()
         if found is not None:
             total, free = (f"{size / 2**20:.2f}G" for size in found)
             self._screen.info(f"Mem status(total mem: {total}, available mem: {free}).")
@@ -308,8 +294,10 @@ class TorchQuantProcessor:
             self._screen.error2user("NO_CALIBRATION", _NO_CALIBRATION)
             return
         found = self.quantizer.calibration()
-        for name, position in found.info.outputs.items():
-            if position is None:
+        ours = self.quantizer.ours
+        for node in ours.entries.outputs:
+            name = ours.graph.file_name(node)
+            if found.info.outputs[name] is None and node.op not in (SIGMOID, TANH):
                 self._screen.warning2user(
                     "TENSOR_NOT_QUANTIZED", f"The tensor {name} has no quantization step."
                 )
@@ -317,81 +305,6 @@ class TorchQuantProcessor:
             self._screen.warning2user("SHIFT_CHECK", _shift_text(words))
         self._screen.info(f"=>Exporting quant config.({self._shown(path.name)})")
         found.info.save(Path(self.output_dir))
-
-    # --- exports ---
-
-    def _ready(self) -> bool:
-        if not self.quantizer.called:
-            self._screen.error2user("NO_FORWARD", _NO_FORWARD)
-        return self.quantizer.called
-
-    def export_xmodel(self, output_dir: str, check: bool) -> None:
-        """Writes ``<Name>_int.xmodel``, for the batch of the last forward.
-
-        Raises:
-            UnsupportedError: an operator has no counterpart in XIR; nothing is written.
-        """
-        if self.quantizer.mode is Mode.CALIB or not self._ready():
-            return
-        last = self.quantizer.last
-        model = self._of_size(self.quantizer.quantized(), last)
-        name = self.quantizer.ours.graph.name
-        batch = int(last[0].shape[0])
-        if batch != 1:
-            self._screen.error2user(
-                "XMODEL_BATCHSIZE", "Batch size must be 1 when exporting xmodel."
-            )
-        self._screen.info("=>Converting to xmodel ...")
-        if check or NndctOption.nndct_deploy_check.value:
-            self._screen.info(f"=>Dumping '{name}'' checking data...")
-            data = os.path.join(output_dir, "deploy_check_data_int", name)
-            deploy_check.dump(model, last, Path(data))
-            self._screen.info(f"=>Finish dumping data.({data})")
-        path = self._shown(f"{name}_int.xmodel", output_dir)
-        try:
-            model.export_xmodel(path, batch)
-        except UnsupportedError as error:
-            self._screen.error2user("EXPORT_XMODEL", str(error))
-            raise
-        self._screen.info(f"=>Successfully convert '{name}' to xmodel.({path})")
-
-    def _of_size(self, model: QuantizedModel, inputs: Sequence[torch.Tensor]) -> QuantizedModel:
-        """``model`` for inputs of the size of ``inputs``, if that is not the one of the example."""
-        graph = model.graph
-        if all(t.shape[1:] == node.shape[1:] for t, node in zip(inputs, graph.inputs)):
-            return model
-        feed = iter(inputs)
-        arguments = mapped(self._example, lambda v: next(feed) if _is_tensor(v) else v)
-        other = Quantizer(self._model, arguments, self.quantizer.ours.options)
-        return QuantizedModel(with_params(other.graph, graph.params), other.entries, model.info)
-
-    def export_script(self, output_dir: str) -> None:
-        """Writes ``<Name>_int.pt``: TorchScript that computes what the quantized model does."""
-        from .scripts import traced
-
-        if self.quantizer.mode is Mode.CALIB or not self._ready():
-            return
-        path = self._shown(f"{self.quantizer.ours.graph.name}_int.pt", output_dir)
-        Path(output_dir).mkdir(parents=True, exist_ok=True)
-        traced(self.quantizer.quantized(), self.quantizer.last).save(path)
-        self._screen.info(f"{os.path.basename(path)} is generated.({path})")
-
-    def export_onnx(self, output_dir: str, **settings: Any) -> None:
-        """Writes ``<Name>_int.onnx`` with QuantizeLinear and DequantizeLinear.
-
-        The folder is not made, as by the genuine tool.
-        """
-        from .scripts import write_onnx
-
-        if self.quantizer.mode is Mode.CALIB or not self._ready():
-            return
-        path = self._shown(f"{self.quantizer.ours.graph.name}_int.onnx", output_dir)
-        try:
-            write_onnx(self.quantizer.quantized(), self.quantizer.last, path, **settings)
-        except OSError as error:
-            self._screen.error2user("EXPORT_ONNX", str(error))
-            return
-        self._screen.info(f"{os.path.basename(path)} is generated.({path})")
 
     # --- one process ---
 
@@ -425,21 +338,6 @@ class TorchQuantProcessor:
         self.quantizer.load(Path(self.output_dir))
         if tuned is not None:
             self.load_ft_param()
-
-
-def _table(title: str, rows: Sequence[Tuple[str, str]]) -> str:
-    lines: List[str] = [title, *(f"{name:>21} --- {value}" for name, value in rows)]
-    return "\n".join(lines)
-
-
-def _memory() -> Optional[Tuple[int, int]]:
-    """All and available memory in KiB; ``None`` where the system does not say."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            table = dict(line.split(":", 1) for line in file)
-        return int(table["MemTotal"].split()[0]), int(table["MemAvailable"].split()[0])
-    except (OSError, KeyError, ValueError):
-        return None
 
 
 def _is_tensor(value: Any) -> bool:
