@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -782,6 +783,8 @@ def test_every_line_that_is_not_well_says_what_to_type(
             if found.state in (State.WARN, State.FAIL):
                 assert found.finding.fix, found.finding.name
                 assert found.finding.seen, found.finding.name
+                # What is to be typed can be typed.
+                subprocess.run(["bash", "-n", "-c", found.finding.fix], check=True)
 
 
 def test_under_sudo_the_caller_counts() -> None:

@@ -70,21 +70,21 @@ def check_nodes(facts: Facts) -> Iterator[Finding]:
     management, render = facts.host.device_nodes()
     ours = [node for node in render if _is_ours(facts, node)]
     inside = facts.place in (Place.VITIS, Place.CONTAINER)
-    again = "start the container with them: deepfake-fpga session"
+    again = "deepfake-fpga session  # starts the container with them"
     yield Finding(
         "/dev/dri/renderD*",
         bool(ours),
         ", ".join(ours)
         or (f"only another card's: {', '.join(render)}" if render else "none: docker would say"
             " 'error gathering device information', the runtime 'No devices available'"),
-        again if inside else "sudo modprobe xocl, then a cold restart if none appears",
+        again if inside else "sudo modprobe xocl  # a cold restart if none appears",
         _CARD,
     )  # fmt: skip
     yield Finding(
         "/dev/xclmgmt*",
         bool(management),
         ", ".join(management) or "none",
-        again if inside else "sudo modprobe xclmgmt, then a cold restart if none appears",
+        again if inside else "sudo modprobe xclmgmt  # a cold restart if none appears",
         frozenset() if inside else _CARD,
     )
     closed = [node for node in ours if not _usable(facts, node)]
@@ -132,7 +132,7 @@ def check_health(facts: Facts) -> Iterator[Finding]:
                 "health",
                 False,
                 f"{seen}: {'; '.join(health.warnings)}",
-                "check the airflow through the card, then: deepfake-fpga board watch",
+                "deepfake-fpga board watch  # and check the airflow through the card",
                 _CARD if health.stops else frozenset(),
             )
         else:

@@ -42,7 +42,7 @@ def check_release(facts: Facts) -> Iterator[Finding]:
             "Vitis AI",
             False if unknown else None,
             facts.release_seen,
-            "use the container of 2.5 or 3.0: deepfake-fpga session",
+            "deepfake-fpga session  # takes the container of 2.5 or 3.0",
             _CARD if "not support" in facts.release_seen else frozenset(),
         )
         return
@@ -75,8 +75,10 @@ def check_release(facts: Facts) -> Iterator[Finding]:
             yield Finding(what, True, f"{found}, as Vitis AI {name} wants it")
         else:
             package = what.lower()
-            fix = f"dpkg-query -W {package}; install {what} of Vitis AI {name}: source install.sh"
-            yield Finding(what, False, "its version was not found", f"{fix} (on the host)")
+            fix = (
+                f"dpkg-query -W {package}  # on the host install.sh of Vitis AI {name} installs it"
+            )
+            yield Finding(what, False, "its version was not found", fix)
     if facts.place is Place.VITIS and facts.card_matters:
         yield Finding(
             "host's versions",
@@ -154,6 +156,6 @@ def check_arch(facts: Facts) -> Iterator[Finding]:
         "arch folder",
         False,
         f"{choice.reason} ({why}); there are {', '.join(others) or 'none for this card'}",
-        f"deepfake-fpga session --variant {target.variant} (an image of 2.5 or 3.0)",
+        f"deepfake-fpga session --variant {target.variant}  # an image of 2.5 or 3.0",
         needs(Purpose.COMPILE),
     )

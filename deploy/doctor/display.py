@@ -18,7 +18,7 @@ def check_display(facts: Facts) -> Iterator[Finding]:
     inside = facts.place in (Place.VITIS, Place.CONTAINER)
     again = "deepfake-fpga session --display"
     display = host.env.get("DISPLAY", "")
-    fix = again if inside else "log in on the screen, or: ssh -X"
+    fix = again if inside else "ssh -X HOST  # or log in on its screen"
     yield Finding("DISPLAY", bool(display), display or "not set", fix, EVERYTHING)
     if display.startswith(":"):
         socket = f"/tmp/.X11-unix/X{display[1:].partition('.')[0]}"
@@ -31,7 +31,7 @@ def check_display(facts: Facts) -> Iterator[Finding]:
         "X11 cookie",
         there,
         cookie if there else f"there is no {cookie}: windows may be refused",
-        "xhost +local:  (on the host; xhost -local: takes it back)",
+        "xhost +local:  # on the host; xhost -local: takes it back",
     )
     if not inside:
         xauth = host.which("xauth")

@@ -106,7 +106,7 @@ def _shell(facts: Facts, names: List[str]) -> Iterator[Finding]:
         "xclbin's shell",
         False,
         f"{wanted}, the card runs {running}: loading it would end with err=-22",
-        "use the xclbins and the image of the card's shell: deepfake-fpga session --release auto",
+        "deepfake-fpga session --release auto  # xclbins and image of the card's shell",
         _CARD,
     )
 

@@ -82,7 +82,7 @@ def check_python(facts: Facts) -> Iterator[Finding]:
         "Python",
         version[:2] >= OLDEST,
         f"{shown} ({facts.host.executable})",
-        "use Python 3.7 to 3.13, such as: conda create -n deepfake python=3.11",
+        "conda create -n deepfake python=3.11  # any of 3.7 to 3.13 will do",
         EVERYTHING,
     )
 
@@ -105,7 +105,7 @@ def check_packages(facts: Facts) -> Iterator[Finding]:
 def _install(facts: Facts, package: Package, state: str) -> str:
     if facts.place is Place.VITIS and facts.release is not None:
         download = download_command(facts.release, package.install)
-        return f"{download} && deepfake-fpga session --wheels wheels  (both on the host)"
+        return f"{download} && deepfake-fpga session --wheels wheels  # both on the host"
     again = "--force-reinstall " if state == "broken" else ""
     if package.module == "av" and facts.host.python[:2] == OLDEST:
         return "conda install -c conda-forge av"
@@ -122,7 +122,7 @@ def _imported(facts: Facts, names: List[str]) -> Dict[str, Tuple[str, str]]:
         for line in outcome.output.splitlines():
             try:
                 name, state, said = json.loads(line)
-            except ValueError:  # a module that prints when it is imported
+            except (ValueError, TypeError):  # a module that prints when it is imported
                 continue
             found[name] = (state, said)
         at = next((name for name in left if found.get(name, ("",))[0] == "?"), None)

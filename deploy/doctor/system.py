@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 import re
+import shlex
 import tempfile
 from pathlib import Path
 from typing import FrozenSet, Iterator
@@ -25,6 +26,7 @@ MEMORY_WANTED = 4 * GIB
 
 def check_disk(facts: Facts) -> Iterator[Finding]:
     """Space for the build folder and for docker's images."""
+    build = shlex.quote(str(facts.request.build_dir))
     folder = facts.request.build_dir.resolve()
     while not folder.exists():
         folder = folder.parent
@@ -33,7 +35,7 @@ def check_disk(facts: Facts) -> Iterator[Finding]:
         facts.host.free_bytes(folder),
         f"in {folder} (build folder)",
         BUILD_NEEDED,
-        f"du -sh {facts.request.build_dir}; make room, or name another with --build-dir",
+        f"du -sh {build}  # make room, or: --build-dir ELSEWHERE",
         EVERYTHING,
     )
     if facts.place is not Place.HOST or not facts.card_matters:
@@ -67,7 +69,7 @@ def check_memory(facts: Facts) -> Iterator[Finding]:
     seen = f"{free / GIB:.1f} GiB available"
     if free < MEMORY_WANTED:
         seen += f", {MEMORY_WANTED / GIB:g} GiB are wanted"
-    fix = "close other programs, or: deepfake-fpga run --threads 1"
+    fix = "deepfake-fpga run --threads 1  # or close other programs"
     yield Finding("memory", free >= MEMORY_WANTED, seen, fix)
 
 
