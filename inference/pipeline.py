@@ -29,8 +29,8 @@ import numpy as np
 
 from ..preprocessing import fit
 from .flow import POLL, Channel, Flow, Job, StoppedError
-from .records import Frame, FrameResult
-from .session import Session
+from .records import Frame, FrameResult, Logits
+from .session import Prediction, Session
 from .sinks.base import Sink
 from .sources.base import Read, Source
 
@@ -173,6 +173,7 @@ class _Run:
         self.threshold, self.meter = threshold, meter
         self.preprocessing = session.artifact.preprocessing
         self.keep_images = any(sink.needs_image for sink in sinks)
+        self.keep_logits = any(sink.needs_logits for sink in sinks)
         self.renders = any(sink.renders for sink in sinks)
         self.flow = Flow(grace)
         self.ended = threading.Event()
@@ -346,11 +347,14 @@ class _Run:
         start = time.perf_counter()
         results, slot = [], 0
         for item in batch.frames:
-            real = mask = None
+            real = mask = logits = None
             if item.fitted is not None and prediction is not None:
                 real, mask = float(prediction.real[slot]), prediction.mask[slot]
+                logits = _logits(prediction, slot) if self.keep_logits else None
                 slot += 1
-            results.append(FrameResult(item.frame, real, mask, name, self.threshold, item.origin))
+            results.append(
+                FrameResult(item.frame, real, mask, name, self.threshold, item.origin, logits)
+            )
         self.meter.images += slot
         self._count("post", start)
         return results
@@ -400,6 +404,12 @@ class _Run:
         elapsed = time.perf_counter() - start
         with self._meter_lock:
             self.meter.seconds[stage] += elapsed
+
+
+def _logits(prediction: Prediction, slot: int) -> Optional[Logits]:
+    if prediction.score is None:
+        return None
+    return Logits(prediction.logits[slot], prediction.scale, float(prediction.score[slot]))
 
 
 _SLOT = np.empty(0, np.uint8)

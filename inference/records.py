@@ -78,6 +78,21 @@ class Frame:
 
 
 @dataclass(frozen=True, eq=False)
+class Logits:
+    """What the network itself gave for one frame, before anything was decided.
+
+    Attributes:
+        mask: ``[h, w, classes]``, int8 codes of the DPU (float32 of the device ``float``).
+        scale: what one code of ``mask`` is worth.
+        classifier: the classifier's output before its sigmoid.
+    """
+
+    mask: np.ndarray
+    scale: float
+    classifier: float
+
+
+@dataclass(frozen=True, eq=False)
 class FrameResult:
     """What was found out about one frame.
 
@@ -88,6 +103,7 @@ class FrameResult:
         device: the device that judged it.
         threshold: the fake probability from which the verdict is FAKE.
         origin: position of the frame's source among the sources of the run.
+        logits: what the network gave; ``None`` like ``real``, and where no sink wants it.
     """
 
     frame: Frame
@@ -96,6 +112,7 @@ class FrameResult:
     device: str
     threshold: float = 0.5
     origin: int = 0
+    logits: Optional[Logits] = None
 
     @property
     def status(self) -> Status:

@@ -57,12 +57,16 @@ class Prediction:
         real: float32 ``[n]``, the classifier output (1 stands for ``classifier_one``).
         logits: the mask logits ``[n, H, W, classes]`` as int8 codes (float32 on ``float``).
         device: the device that computed them; two joined by ``+`` where each did a part.
+        scale: what one code of ``logits`` is worth: two to minus its fix point, 1 for floats.
+        score: float64 ``[n]``, the classifier's output before its sigmoid.
     """
 
     mask: np.ndarray
     real: np.ndarray
     logits: np.ndarray
     device: str = ""
+    scale: float = 1.0
+    score: Optional[np.ndarray] = None
 
 
 @dataclass
@@ -342,6 +346,7 @@ class _CompiledModel(_Model):
         if mask is None or classifier is None:
             raise UnsupportedError("The model lacks an output named in its manifest")
         self.mask, self.classifier = _logits_op(self.graph, mask), classifier
+        self.score = _score_op(self.graph, classifier)
         self.needed = _ancestors(self.graph, [self.mask, self.classifier])
         self.steps = [
             s for s in ordered_subgraphs(self.graph) if self.needed.intersection(s.all_ops())
@@ -441,8 +446,13 @@ class _CompiledModel(_Model):
         fix_point = self.classifier.tensor.fix_point
         if fix_point is not None:
             real = sigmoid(fix2float(real, fix_point))
+        real = real.astype(np.float32)
+        score = logit(real)
+        if self.score is not None:
+            codes = job.values[self.score.name][: job.images].reshape(-1)
+            score = codes.astype(np.float64) * _worth(self.score)
         device = "+".join(dict.fromkeys(job.devices))
-        return Prediction(first_largest(logits), real.astype(np.float32), logits, device)
+        return Prediction(first_largest(logits), real, logits, device, _worth(self.mask), score)
 
 
 class _FloatModel(_Model):
@@ -483,7 +493,7 @@ class _FloatModel(_Model):
     def read(self, job: _Job) -> Prediction:
         logits = job.values[self.names[1]][: job.images].transpose(0, 2, 3, 1)
         real = job.values[self.names[2]][: job.images].reshape(-1)
-        return Prediction(first_largest(logits), real, logits, self.device.name)
+        return Prediction(first_largest(logits), real, logits, self.device.name, score=logit(real))
 
 
 def _check_fallback(fallback: str) -> None:
@@ -548,6 +558,35 @@ def first_largest(logits: np.ndarray) -> np.ndarray:
         second: np.ndarray = logits[..., 1] > logits[..., 0]
         return second.view(np.uint8)
     return np.asarray(np.argmax(logits, axis=-1), np.uint8)
+
+
+def logit(real: np.ndarray) -> np.ndarray:
+    """What the sigmoid made these values of, as far as a float32 tells: -87.3 to 16.6.
+
+    Args:
+        real: float32, from 0 to 1.
+
+    Returns:
+        float64 of the same shape.
+    """
+    kind = np.finfo(np.float32)
+    share = np.clip(real.astype(np.float64), float(kind.tiny), 1 - float(kind.epsneg))
+    return np.asarray(np.log(share) - np.log1p(-share))
+
+
+def _worth(op: Op) -> float:
+    """What one unit of an operator's output is worth."""
+    fix_point = op.tensor.fix_point
+    return 1.0 if fix_point is None else 2.0**-fix_point
+
+
+def _score_op(graph: Graph, op: Op) -> Optional[Op]:
+    """The classifier's output before its sigmoid; ``None`` where the graph shows no sigmoid."""
+    known = op.tensor.fix_point is not None  # the host applies the sigmoid to such an output
+    while op.type in ("fix2float", "sigmoid"):
+        known = known or op.type == "sigmoid"
+        op = graph.input_ops(op)[0]
+    return op if known else None
 
 
 def _logits_op(graph: Graph, op: Op) -> Op:

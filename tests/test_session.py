@@ -27,7 +27,7 @@ from deepfake_fpga.inference.artifact import Artifact, artifact_of, batch_of, lo
 from deepfake_fpga.inference.cpu_operators import float2fix, run_cpu_operator, sigmoid, softmax
 from deepfake_fpga.inference.devices.handmade import GraphBuilder, uynet
 from deepfake_fpga.inference.devices.worker import WorkerDevice
-from deepfake_fpga.inference.session import Session, first_largest
+from deepfake_fpga.inference.session import Session, first_largest, logit
 from deepfake_fpga.preprocessing import Preprocessing
 
 from .cards import card_options, for_card
@@ -78,6 +78,12 @@ def test_recorded_pictures_give_the_recorded_answers(
     assert prediction.mask.dtype == np.uint8
     assert prediction.real.dtype == np.float32
     assert np.abs(prediction.real - recorded["cls"][:, 0]).max() <= 1e-6
+    # What one code is worth comes from the file, not from the comparison above.
+    assert prediction.scale == scale
+    assert prediction.score is not None
+    assert prediction.score.dtype == np.float64
+    assert np.array_equal(prediction.score % 2.0**-8, np.zeros(len(pictures)))
+    assert np.abs(1 / (1 + np.exp(-prediction.score)) - recorded["cls"][:, 0]).max() <= 1e-6
 
 
 def test_an_artifact_says_what_it_is(genuine: Path) -> None:
@@ -92,6 +98,16 @@ def test_an_artifact_says_what_it_is(genuine: Path) -> None:
     assert tuple(mask.tensor.dims) == (1, 224, 224, 2)
     assert classifier.type == "sigmoid"
     assert "shape" in artifact.reason
+
+
+def test_without_a_sigmoid_to_look_behind_the_score_is_undone() -> None:
+    real = np.array([0, 1e-30, 0.25, 0.5, 0.75, 1], np.float32)
+    score = logit(real)
+    assert score.dtype == np.float64
+    assert np.isfinite(score).all()
+    assert (np.diff(score) > 0).all()
+    np.testing.assert_allclose(score[2:5], [-np.log(3), 0, np.log(3)])
+    np.testing.assert_allclose(1 / (1 + np.exp(-score)), real, rtol=1e-6, atol=1e-37)
 
 
 # -- batches ------------------------------------------------------------------------------------

@@ -8,8 +8,9 @@ it; leaving with an error keeps what has been written and marks nothing as compl
 from __future__ import annotations
 
 import abc
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Optional, Type
+from typing import Any, List, Optional, Sequence, Type
 
 from ..records import FrameResult
 
@@ -19,11 +20,15 @@ class Sink(abc.ABC):
 
     Attributes:
         needs_image: whether ``render`` or ``write`` look at ``result.frame.image``.
+        needs_logits: whether they look at ``result.logits``.
         renders: whether ``render`` does anything.
+        notes: what could not be kept as it should be; complete after ``close``.
     """
 
     needs_image = False
+    needs_logits = False
     renders = False
+    notes: Sequence[str] = ()
 
     def open(self) -> None:
         """Prepares for the first result."""
@@ -44,6 +49,10 @@ class Sink(abc.ABC):
             complete: whether all results have been written.
         """
         return
+
+    def outputs(self) -> List[Path]:
+        """The files and folders that are there after ``close``."""
+        return []
 
     def __enter__(self) -> Sink:
         self.open()
