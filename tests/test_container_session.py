@@ -27,9 +27,8 @@ from deepfake_fpga.deploy.container import (
     docker_command,
     download_command,
     plan_session,
-    run_session,
-    shell_text,
 )
+from deepfake_fpga.deploy.container_start import run_session, shell_text
 from deepfake_fpga.deploy.host import Host, Outcome
 from deepfake_fpga.errors import DeviceError, MissingError, UsageError, WorkError
 

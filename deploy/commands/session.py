@@ -124,7 +124,8 @@ def command(
     network, and files come out as yours.
     """
     from ...errors import UsageError
-    from ..container import SessionRequest, plan_session, run_session, shell_text
+    from ..container import SessionRequest, plan_session
+    from ..container_start import run_session, shell_text
     from ..host import Host
 
     if as_json and not dry_run:
