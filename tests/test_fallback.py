@@ -16,6 +16,7 @@ from deepfake_fpga.deploy.cli import main
 from deepfake_fpga.errors import DeviceError, MismatchError, UsageError
 from deepfake_fpga.inference import session as session_module
 from deepfake_fpga.inference.artifact import Artifact, artifact_of
+from deepfake_fpga.inference.devices import sim_available
 from deepfake_fpga.inference.devices.base import Batch, Device, TensorInfo
 from deepfake_fpga.inference.devices.fallback import FallbackDevice
 from deepfake_fpga.inference.devices.handmade import uynet
@@ -354,6 +355,10 @@ def records(folder: Path) -> List[Dict[str, Any]]:
     return [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
 
 
+needs_sim = pytest.mark.skipif(not sim_available()[0], reason=sim_available()[1])
+
+
+@needs_sim
 def test_run_labels_every_record_and_says_why(
     images: Path,
     model: Path,
@@ -386,6 +391,7 @@ def test_run_labels_every_record_and_says_why(
     assert f"{judged.count('sim')} frames by sim" in out
 
 
+@needs_sim
 def test_run_without_a_fallback_keeps_what_was_done(
     images: Path,
     model: Path,
