@@ -28,6 +28,7 @@ COMMANDS: Dict[str, Tuple[str, str]] = {
     "board": ("board", "Look after the card: what it is, how warm it is, whether it works."),
     "doctor": ("doctor", "Check this computer, and say how to mend what is wrong."),
     "session": ("session", "Work in the vendor's container, with the card and this package."),
+    "fetch": ("fetch", "Get the weights and data sets that are too large to ship."),
     "demo": ("demo", "Go through the whole chain on a generated clip."),
 }
 """Command name to (module in ``deploy.commands``, first line of its help)."""
