@@ -276,6 +276,10 @@ def test_inputs_are_quantized_in_place(nndct: Any, micro: golden.Recording) -> N
     turned = kept.permute(0, 1, 3, 2)
     quantizer.quant_model(turned)
     assert torch.equal(kept, images), "the whole of a memory is overwritten, whatever its order"
+    with torch.inference_mode():
+        held = noise(1, 3, 32, 32)
+    quantizer.quant_model(held)
+    assert not torch.equal(held, noise(1, 3, 32, 32))
     quantizer.export_quant_config()
     quantizer = nndct.torch_quantizer("test", micro.model(), (images[:1],), device=CPU)
     image = micro.inputs("test")[:1].clone()

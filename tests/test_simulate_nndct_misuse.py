@@ -319,7 +319,7 @@ def test_inputs_of_other_sizes(start: Any, said: Callable[[], str]) -> None:
     assert found.shape == (2, 6, 48, 40)
     assert warning in said()
     with pytest.raises(RuntimeError, match="channels"):
-        quantizer.quant_model(noise(1, 4, 32, 32))
+        start("calib").quant_model(noise(1, 4, 32, 32))
     assert "torch.Size([4, 32, 32])" in said()
 
 
@@ -544,6 +544,8 @@ def test_options_leave_the_command_line(
 ) -> None:
     shared = importlib.import_module("nndct_shared.utils")
     options = importlib.import_module("nndct_shared.options")
+    assert shared.NndctOption.nndct_param_corr_rate.value == 0.05
+    monkeypatch.setattr(options.NndctOption.nndct_param_corr_rate, "given", None)
     for option in options.options().values():
         monkeypatch.setattr(option, "value", option.default)
     argv = ["quant.py", "--nndct_equalization=false", "--mode", "x", "--nndct_param_corr=False"]

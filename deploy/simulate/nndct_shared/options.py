@@ -6,8 +6,10 @@ import sys
 from typing import Dict, Generic, List, Optional, TypeVar, Union
 
 from ....errors import UnsupportedError, UsageError
+from ....quantize.releases import RELEASES
+from ..options import active_options
 
-Value = Union[bool, int, float, str, None]
+Value = Union[bool, int, float, str]
 _T = TypeVar("_T", bound=Value)
 
 _PREFIX = "nndct_"
@@ -28,6 +30,28 @@ class Option(Generic[_T]):
         self.followed = followed
 
 
+class Rate(Option[float]):
+    """The step of bias correction, whose default is the active release's."""
+
+    def __init__(self) -> None:
+        self.given: Optional[float] = None
+        self.followed = True
+
+    @property
+    def default(self) -> float:  # type: ignore[override]
+        """0.1 in release 2.5, 0.05 in the others."""
+        return RELEASES[active_options().release].correction_rate
+
+    @property
+    def value(self) -> float:
+        """What was given, or the default."""
+        return self.default if self.given is None else self.given
+
+    @value.setter
+    def value(self, value: float) -> None:
+        self.given = value
+
+
 class NndctOption:
     """All options, by their names in the genuine module."""
 
@@ -38,8 +62,7 @@ class NndctOption:
     nndct_equalization = Option(True, followed=True)
     nndct_relu6_replace = Option("relu")
     nndct_param_corr = Option(True, followed=True)
-    nndct_param_corr_rate: Option[Optional[float]] = Option(None, followed=True)
-    """``None`` stands for the release's own: 0.1 in 2.5, 0.05 in the others."""
+    nndct_param_corr_rate = Rate()
     nndct_diffs_mode = Option("mse")
     nndct_ft_mode = Option(1)
     nndct_finetune_lr_factor = Option(0.01)
@@ -95,7 +118,7 @@ def take_from_command_line(argv: Optional[List[str]] = None) -> None:
 
 
 def _read(word: str, text: str, option: Option[Value]) -> Value:
-    kind = type(0.0 if option.default is None else option.default)
+    kind = type(option.default)
     try:
         if kind is bool:
             return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
@@ -104,7 +127,7 @@ def _read(word: str, text: str, option: Option[Value]) -> Value:
         raise UsageError(f"{word}: {text!r} is no {kind.__name__}") from None
 
 
-def refuse_unknown_ground() -> None:
+def refuse_unfollowed() -> None:
     """Refuses values that ask for what the drop-in does not do.
 
     Raises:

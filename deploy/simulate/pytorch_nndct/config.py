@@ -58,14 +58,14 @@ class Config:
 
     Attributes:
         equalization, bias_correction: whether they are done.
-        correction_rate: ``None`` for the release's own.
+        correction_rate: step of that.
         max_fix_position: highest fix position.
         bits: of every tensor.
     """
 
     equalization: bool
     bias_correction: bool
-    correction_rate: Optional[float]
+    correction_rate: float
     max_fix_position: int
     bits: int
 

@@ -83,7 +83,6 @@ class TorchQuantizer:
         if self.mode is Mode.COLLECT:
             self.collected.append(tuple(tensor.clone() for tensor in inputs))
             return self._finished(self._float(inputs), device)
-        self.called = True
         seen: Dict[Node, Tensor] = {}
         if self.mode is Mode.CALIB:
             calibrator = self.calibrator()
@@ -98,7 +97,7 @@ class TorchQuantizer:
                     seen[node] = result
 
             outputs = self.quantized().execute(inputs, see, unusable)
-        self.last = [tensor.clone() for tensor in inputs]
+        self.called, self.last = True, [tensor.clone() for tensor in inputs]
         for tensor, node in zip(given, self.ours.graph.inputs):
             _overwrite(tensor, seen[node])
         return self._finished(outputs, device)
@@ -286,5 +285,5 @@ def _overwrite(tensor: Tensor, quantized: Tensor) -> None:
     else:
         own = given.storage().size() == tensor.numel()
     if own:
-        with torch.no_grad():
+        with torch.inference_mode() if tensor.is_inference() else torch.no_grad():
             tensor.detach().copy_(quantized)

@@ -21,7 +21,7 @@ from ....quantize.calls import mapped
 from ....quantize.graph import SIGMOID, TANH
 from ....quantize.quantizer import QuantizeOptions, Quantizer
 from ..nndct_shared.messages import NndctScreenLogger, leave
-from ..nndct_shared.options import NndctOption, refuse_unknown_ground
+from ..nndct_shared.options import NndctOption, refuse_unfollowed
 from .config import configured
 from .engine import Mode, TorchQuantizer, positional
 from .exports import Exports
@@ -92,7 +92,7 @@ class TorchQuantProcessor:
         self._screen = NndctScreenLogger()
         self.output_dir = request.output_dir
         request.refuse()
-        refuse_unknown_ground()
+        refuse_unfollowed()
         for note in host_notes() if at_least("3.0") else ():
             self._screen.info(note)
         if request.target is not None:
@@ -248,10 +248,12 @@ class TorchQuantProcessor:
         self.quantizer.ours.check_finetune()
         self._screen.info("=>Preparing data for fast finetuning module parameters ...")
         self.quantizer.collect()
-        run_fn(*run_args)
+        try:
+            run_fn(*run_args)
+        finally:
+            self.quantizer.search()
         self._say_memory()
         self._screen.info("=>Find initial quantization steps for fast finetuning...")
-        self.quantizer.search()
         run_fn(*run_args)
         self._screen.info("=>Fast finetuning module parameters for better quantization accuracy...")
         tuned = self.quantizer.finetune()
