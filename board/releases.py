@@ -81,7 +81,7 @@ class CardRelease:
         silicon: of the cards it supports.
         shell: it was built for.
         xrt_package, xrm_package: versions inside the image; the host's must match.
-        image: container image with its tag.
+        images: names under which the container image is in use, the one to pull first.
         image_note: what is uncertain about the tag, or empty.
         setup_folder: of ``setup.sh``, below the vendor's repository.
         setups: one per DPU variant, the default first.
@@ -93,7 +93,7 @@ class CardRelease:
     shell: Shell
     xrt_package: str
     xrm_package: str
-    image: str
+    images: Tuple[str, ...]
     image_note: str
     setup_folder: str
     setups: Tuple[Setup, ...]
@@ -150,7 +150,7 @@ _RELEASES: Tuple[CardRelease, ...] = (
         shell=SHELLS[0],
         xrt_package="202110.2.11.648",
         xrm_package="202110.1.2.1539",
-        image="xilinx/vitis-ai-cpu:1.4.1.978",
+        images=("xilinx/vitis-ai-cpu:1.4.1.978",),
         image_note="",
         setup_folder="setup/vck5000",
         setups=(Setup("8pe", "", "8pe", "8PE"),),
@@ -162,7 +162,7 @@ _RELEASES: Tuple[CardRelease, ...] = (
         shell=SHELLS[1],
         xrt_package="202120.2.12.427",
         xrm_package="202120.1.3.29",
-        image="xilinx/vitis-ai-cpu:2.0.0.1103",
+        images=("xilinx/vitis-ai-cpu:2.0.0.1103",),
         image_note="pull it: the Dockerfile of 2.0 installs runtime packages of 1.4.1",
         setup_folder="setup/vck5000",
         setups=(
@@ -177,8 +177,12 @@ _RELEASES: Tuple[CardRelease, ...] = (
         shell=SHELLS[1],
         xrt_package="202120.2.12.427",
         xrm_package="202120.1.3.29",
-        image="xilinx/vitis-ai-cpu:2.5.0.1260",
-        image_note="the tag is read from the image's banner; it was published as latest",
+        images=(
+            "xilinx/vitis-ai-cpu:2.5",
+            "xilinx/vitis-ai-cpu:2.5.0",
+            "xilinx/vitis-ai-cpu:2.5.0.1260",
+        ),
+        image_note="",
         setup_folder="setup/vck5000",
         setups=_FOUR,
         python="3.7",
@@ -189,8 +193,8 @@ _RELEASES: Tuple[CardRelease, ...] = (
         shell=SHELLS[3],
         xrt_package="202220.2.14.354",
         xrm_package="202220.1.5.212",
-        image="xilinx/vitis-ai-pytorch-cpu:latest",
-        image_note="latest was 3.0.0.001 and may be 3.5 by now, which has no VCK5000",
+        images=("xilinx/vitis-ai-pytorch-cpu:ubuntu2004-3.0.0.106",),
+        image_note="not the tag latest: that is 3.5 by now, which has dropped the card",
         setup_folder="board_setup/vck5000",
         setups=_FOUR,
         python="3.7",
@@ -260,7 +264,7 @@ def release_named(name: str) -> CardRelease:
         raise UsageError(
             f"Vitis AI {name} does not support the VCK5000 any more",
             f"releases that do: {known}",
-            f"use the image of 3.0: {_RELEASES[-1].image}",
+            f"use the image of 3.0: {_RELEASES[-1].images[0]}",
         )
     raise UsageError(f"There is no Vitis AI release {name!r} for the VCK5000", f"known: {known}")
 
@@ -319,7 +323,7 @@ def matrix() -> Tuple[Dict[str, str], ...]:
             "shell": release.shell.name,
             "XRT": release.xrt_package,
             "XRM": release.xrm_package,
-            "image": release.image,
+            "image": release.images[0],
             "Python": release.python,
             "variants": ", ".join(setup.variant for setup in release.setups),
         }

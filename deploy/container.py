@@ -35,23 +35,7 @@ OVERLAYBINS = OVERLAYS.rpartition("/")[0]
 BODY = Path(__file__).resolve().parent / "data" / "session.sh"
 PACKAGE = Path(__file__).resolve().parent.parent
 
-IMAGES = {
-    "2.5": (
-        "xilinx/vitis-ai-cpu:2.5",
-        "xilinx/vitis-ai-cpu:2.5.0",
-        "xilinx/vitis-ai-cpu:2.5.0.1260",
-    ),
-    # Not the tag latest: that is release 3.5 by now, which has dropped the card.
-    "3.0": ("xilinx/vitis-ai-pytorch-cpu:ubuntu2004-3.0.0.106",),
-}
-"""Names under which a release's image is in use, the one to pull first; others have one name."""
-
 DEFAULT_RELEASE = "3.0"
-
-
-def images_of(release: CardRelease) -> Tuple[str, ...]:
-    """Names of a release's image, the one to pull first."""
-    return IMAGES.get(release.name, (release.image,))
 
 
 def card_release(search: CardSearch) -> Tuple[str, str]:
@@ -290,7 +274,7 @@ def _docker_and_image(
     warnings: List[str],
     dry: bool,
 ) -> Tuple[str, str]:
-    wanted = (request.image,) if request.image else images_of(release)
+    wanted = (request.image,) if request.image else release.images
     found = find_docker(host)
     if found.state is not Docker.READY:
         if not dry:

@@ -13,7 +13,7 @@ import pytest
 from deepfake_fpga.board.releases import known_releases
 from deepfake_fpga.compile.targets import TARGETS
 from deepfake_fpga.deploy import cli as front
-from deepfake_fpga.deploy.container import download_command, images_of
+from deepfake_fpga.deploy.container import download_command
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "vitis.md").read_text(encoding="utf-8")
@@ -60,7 +60,7 @@ def test_the_table_of_releases_is_that_of_the_code(name: str) -> None:
     assert table["shell on the card"] == release.shell.name
     assert release.xrt_package.endswith(table["XRT, host and container"])
     assert release.xrm_package.endswith(table["XRM, host and container"])
-    assert table["image"] == images_of(release)[0]
+    assert table["image"] == release.images[0]
     assert table["set-up scripts in Vitis-AI"] == release.setup_folder
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Iterator
 
-from ..container import images_of
 from ..docker import Docker, find_docker, first_image
 from .facts import Facts, Place
 from .findings import Finding, Purpose, needs
@@ -28,7 +27,7 @@ def check_docker(facts: Facts) -> Iterator[Finding]:
     if facts.release is None:
         yield Finding("image", None, f"no release goes with the card: {facts.release_seen}")
         return
-    images = images_of(facts.release)
+    images = facts.release.images
     present = first_image(facts.host, found.path, images)
     yield Finding(
         "image",
