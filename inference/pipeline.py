@@ -8,8 +8,9 @@
 ``read`` runs the sources' iterators, ``prepare`` decodes and fits, ``feed`` packs full batches
 (across files) and submits them, ``collect`` waits for the answers, ``render`` draws and encodes,
 ``write`` hands everything to the sinks in order. Queues hold the jobs in order, whoever does
-them, and are bounded, so nothing runs ahead. A frame that could not be decoded takes no slot of
-a batch but keeps its place in the order.
+them, and are bounded, so nothing runs ahead. A frame that could not be decoded, or that looks
+like the one before, takes no slot of a batch but keeps its place in the order. While live
+sources are silent a batch goes out as it is.
 
 A failure, or Ctrl-C, ends every stage before it at once; the stages behind it have ``grace``
 seconds to finish what is under way, so what was done is kept. The pipeline knows nothing of file
@@ -23,7 +24,7 @@ import queue
 import threading
 import time
 from dataclasses import dataclass, field, replace
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -33,6 +34,7 @@ from .records import Frame, FrameResult, Logits
 from .session import Prediction, Session
 from .sinks.base import Sink
 from .sources.base import Read, Source
+from .sources.together import together
 
 GRACE = 0.7
 """Seconds in which the stages behind a failure may finish what is under way."""
@@ -94,7 +96,7 @@ def run_pipeline(
     The sinks are opened and closed here, on the thread that writes.
 
     Args:
-        sources: read one after the other.
+        sources: read one after the other; live ones beside the others, each in its order.
         session: the model on its device; not closed here.
         sinks: each gets every result, in order.
         threads: workers that decode, fit, draw and encode.
@@ -175,6 +177,10 @@ class _Run:
         self.keep_images = any(sink.needs_image for sink in sinks)
         self.keep_logits = any(sink.needs_logits for sink in sinks)
         self.renders = any(sink.renders for sink in sinks)
+        self.live = any(source.live for source in sources)
+        # Frames without a slot are held until a batch is full: cheap where they hold no picture.
+        self.most = (4 if self.keep_images or self.live else 64) * session.batch
+        self._latest: Dict[int, FrameResult] = {}
         self.flow = Flow(grace)
         self.ended = threading.Event()
         self._meter_lock = threading.Lock()
@@ -251,26 +257,28 @@ class _Run:
             job.run()
 
     def _read(self) -> None:
-        chunk: List[Read] = []
-        for origin, source in enumerate(self.sources):
-            with contextlib.closing(_generator(source)) as reads:
-                while True:
-                    self.flow.check(READ)
-                    start = time.perf_counter()
-                    read = next(reads, None)
+        chunk: List[Tuple[int, Read]] = []
+        with contextlib.closing(together(self.sources)) as reads:
+            while True:
+                self.flow.check(READ)
+                start = time.perf_counter()
+                item = next(reads, _END)
+                if not self.live:  # whoever reads live sources mostly waits
                     self._count("decode", start)
-                    if read is None:
-                        break
-                    chunk.append(read)
-                    if len(chunk) == CHUNK:
-                        self._send(chunk, origin)
-                        chunk = []
-            if chunk:
-                self._send(chunk, origin)
-                chunk = []
+                if item is _END:
+                    break
+                if item is not None:
+                    chunk.append(item)
+                if chunk and (item is None or len(chunk) == CHUNK):
+                    self._send(chunk)
+                    chunk = []
+                if item is None:
+                    self._send([])  # nothing comes for now: the batch need not wait for more
+        if chunk:
+            self._send(chunk)
 
-    def _send(self, reads: List[Read], origin: int) -> None:
-        job = Job(lambda: [self._prepare(read, origin) for read in reads])
+    def _send(self, chunk: List[Tuple[int, Read]]) -> None:
+        job = Job(lambda: [self._prepare(read, origin) for origin, read in chunk])
         self._work.put(job)
         self._prepared.put(job, READ)
 
@@ -281,7 +289,8 @@ class _Run:
         decoded = time.perf_counter()
         fitted = None
         if frame.image is not None:
-            fitted = fit(frame.image, self.preprocessing)
+            if frame.same_as is None:
+                fitted = fit(frame.image, self.preprocessing)
             if not self.keep_images:
                 frame = replace(frame, image=None)
         ended = time.perf_counter()
@@ -311,9 +320,12 @@ class _Run:
                     images[used] = item.fitted
                     item.fitted = _SLOT
                     used += 1
-                if used == self.session.batch or len(frames) >= 4 * self.session.batch:
+                if used == self.session.batch or len(frames) >= self.most:
                     self._submit(images[:used], frames)
                     frames, used = [], 0
+            if frames and not chunk:
+                self._submit(images[:used], frames)
+                frames, used = [], 0
         if frames:
             self._submit(images[:used], frames)
 
@@ -348,6 +360,9 @@ class _Run:
         results, slot = [], 0
         for item in batch.frames:
             real = mask = logits = None
+            if item.frame.same_as is not None:
+                results.append(self._inherit(item))
+                continue
             if item.fitted is not None and prediction is not None:
                 real, mask = float(prediction.real[slot]), prediction.mask[slot]
                 logits = _logits(prediction, slot) if self.keep_logits else None
@@ -355,9 +370,18 @@ class _Run:
             results.append(
                 FrameResult(item.frame, real, mask, name, self.threshold, item.origin, logits)
             )
+            if item.fitted is not None:
+                bare = replace(item.frame, image=None)
+                self._latest[item.origin] = replace(results[-1], frame=bare)
         self.meter.images += slot
         self._count("post", start)
         return results
+
+    def _inherit(self, item: _Prepared) -> FrameResult:
+        latest = self._latest.get(item.origin)
+        if latest is None or latest.frame.key != item.frame.same_as:
+            raise LookupError(f"{item.frame.source}: no result to inherit ({item.frame.same_as})")
+        return replace(latest, frame=item.frame)
 
     def _hand_over(self, results: List[FrameResult]) -> None:
         job = Job(lambda: [self._render(result) for result in results])
@@ -415,7 +439,5 @@ def _logits(prediction: Prediction, slot: int) -> Optional[Logits]:
 _SLOT = np.empty(0, np.uint8)
 """Stands for a fitted picture that has been copied into its batch."""
 
-
-def _generator(source: Source) -> Any:
-    """The source's reads as something that can be closed, whatever kind of iterator it is."""
-    yield from source.reads()
+_END: Any = object()
+"""Comes after the last frame."""

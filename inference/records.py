@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Union
 
 import numpy as np
 
@@ -42,6 +42,9 @@ class VideoInfo:
         time_base: the unit of the frames' ``pts``, in seconds, exact.
         start: when the file begins, in seconds; ``pts`` count from zero, records from ``start``.
         frames: number of frames by the header or by the duration; ``None`` where neither tells.
+        has_file: whether ``path`` can be opened again, for the sound; else it is only a name.
+        begin: where a selection begins, in seconds of the file's clock; ``None`` for all of it.
+        end: where it ends.
     """
 
     path: Path
@@ -49,6 +52,13 @@ class VideoInfo:
     time_base: Fraction
     start: Fraction
     frames: Optional[int]
+    has_file: bool = True
+    begin: Optional[Fraction] = None
+    end: Optional[Fraction] = None
+
+
+Origin = Union[int, str]
+"""A frame within its source: the index of a video's frame, the name of an image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +75,8 @@ class Frame:
         reason: why it could not be decoded, or what is doubtful about it.
         video: the video it belongs to; ``None`` for an image.
         pts: presentation time in units of ``video.time_base``.
+        same_as: the earlier frame of the same source that looks like this one, so that its result
+            is taken; ``None`` where the frame is to be judged.
     """
 
     source: str
@@ -75,6 +87,12 @@ class Frame:
     reason: str = ""
     video: Optional[VideoInfo] = None
     pts: Optional[int] = None
+    same_as: Optional[Origin] = None
+
+    @property
+    def key(self) -> Origin:
+        """What ``same_as`` of another frame says if it means this one."""
+        return self.source if self.video is None else self.index
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,6 +183,7 @@ class FrameResult:
             "device": self.device,
             "status": self.status.value,
             "reason": self.reason,
+            "inherited_from": self.frame.same_as,
         }
 
 
@@ -173,3 +192,7 @@ def judge(fake_probability: Optional[float], threshold: float) -> Optional[Verdi
     if fake_probability is None:
         return None
     return Verdict.FAKE if fake_probability >= threshold else Verdict.REAL
+
+
+FIELDS = tuple(FrameResult(Frame("", 0, None, None), None, None, "").to_json())
+"""The names in a record, in their order."""

@@ -22,6 +22,7 @@ class SourceSummary:
         frames: frames seen.
         judged: frames with a verdict.
         fake: those whose verdict is FAKE.
+        inherited: those judged that took the result of an earlier frame that looks the same.
         total: sum of their fake probabilities.
         reasons: why the others have none, with counts.
     """
@@ -31,6 +32,7 @@ class SourceSummary:
     frames: int = 0
     judged: int = 0
     fake: int = 0
+    inherited: int = 0
     total: float = 0.0
     reasons: Dict[str, int] = field(default_factory=dict)
 
@@ -44,6 +46,7 @@ class SourceSummary:
         else:
             self.judged += 1
             self.fake += result.verdict is Verdict.FAKE
+            self.inherited += result.frame.same_as is not None
             self.total += probability
 
     @property
@@ -74,6 +77,7 @@ class SourceSummary:
             "frames": self.frames,
             "judged": self.judged,
             "fake_frames": self.fake,
+            "inherited_frames": self.inherited,
             "fake_probability": self.fake_probability,
             "verdict": self.verdict(threshold).value,
             "reason": self.reason,
@@ -98,7 +102,7 @@ class Tally(Sink):
         """Counts one result."""
         self.statuses[result.status.value] += 1
         self.sources[result.origin].add(result)
-        if result.real is not None:
+        if result.real is not None and result.frame.same_as is None:
             self.devices[result.device] = self.devices.get(result.device, 0) + 1
         if self.accuracy is not None:
             self.accuracy.add(result)
@@ -154,6 +158,7 @@ class Summary:
             whole.frames += source.frames
             whole.judged += source.judged
             whole.fake += source.fake
+            whole.inherited += source.inherited
             whole.total += source.total
             for reason, count in source.reasons.items():
                 whole.reasons[reason] = whole.reasons.get(reason, 0) + count

@@ -6,6 +6,9 @@ import _thread
 import random
 import threading
 import time
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
 from typing import Any, Callable, Iterator, List, Optional, Tuple
 
 import numpy as np
@@ -13,7 +16,7 @@ import pytest
 
 from deepfake_fpga.inference import pipeline
 from deepfake_fpga.inference.pipeline import Meter, run_pipeline
-from deepfake_fpga.inference.records import FrameResult, Status
+from deepfake_fpga.inference.records import Frame, FrameResult, Status, VideoInfo
 from deepfake_fpga.inference.sources import Source
 
 from .fakes import FakeSession, ListSink, PaintedSource
@@ -306,3 +309,56 @@ def test_seconds_are_counted_per_stage() -> None:
     for stage in ("decode", "post", "write"):
         assert meter.seconds[stage] >= 16 * 0.002
     assert meter.seconds["device"] == 0
+
+
+class StillSource(PaintedSource):
+    """Frames of which only those in ``changed`` are to be judged."""
+
+    def __init__(self, count: int, changed: Any, **options: Any) -> None:
+        super().__init__(count, **options)
+        self.changed = sorted(changed)
+
+    def frame(self, number: int) -> Frame:
+        frame = replace(super().frame(number), video=CLIP)
+        if frame.image is None or number in self.changed:
+            return frame
+        return replace(frame, same_as=max(n for n in self.changed if n < number))
+
+
+CLIP = VideoInfo(Path("x.mp4"), Fraction(10), Fraction(1, 10), Fraction(0), None)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("wanted", [True, False])
+def test_unchanged_frames_inherit_across_batches_and_take_no_slot(
+    threads: int, wanted: bool
+) -> None:
+    changed = {0, 1, 5, 64, 65, 66, 130, 299, *range(200, 260, 3)}
+    source, session, sink = StillSource(400, changed, broken={7, 131}), FakeSession(), ListSink()
+    other = PaintedSource(30, first=1000)
+    sink.needs_image, sink.needs_logits = wanted, False
+    source.reading = lambda number: time.sleep(0.002 * (number % 5 == 0))
+    meter, error = go([source, other], session, sink, threads=threads)
+    assert error is None
+    assert [r.frame.index for r in sink.results[:400]] == list(range(400))
+    assert meter.images == sum(session.sizes) == len(changed) + 30
+    for result in sink.results[:400]:
+        number = result.frame.index
+        if number in source.broken:
+            assert result.real is None
+            continue
+        judged = max(n for n in changed if n <= number)
+        assert result.real == np.float32(judged / 65536)
+        assert result.mask is not None
+        assert result.mask.sum() == judged % 50
+        assert result.to_json()["inherited_from"] == (None if judged == number else judged)
+        assert (result.frame.image is not None) == wanted
+        assert (result.device, result.origin) == ("fake", 0)
+    assert [r.frame.index for r in sink.results[400:]] == list(range(1000, 1030))
+
+
+def test_nothing_is_inherited_from_another_source() -> None:
+    first, second = StillSource(3, {0}), StillSource(3, {0})
+    second.frame = lambda number: replace(first.frame(number), same_as=0)  # type: ignore[method-assign]
+    _, error = go([first, second], FakeSession(), ListSink())
+    assert isinstance(error, LookupError)

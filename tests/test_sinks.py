@@ -13,9 +13,10 @@ import cv2
 import numpy as np
 import pytest
 
-from deepfake_fpga.inference.records import Frame, FrameResult, Status
+from deepfake_fpga.inference.records import Frame, FrameResult, Status, VideoInfo
 from deepfake_fpga.inference.sinks import MaskSink, OverlaySink, OverlayVideoSink, RecordSink, Sink
 from deepfake_fpga.inference.sinks.cv_mp4 import CvMp4Writer
+from deepfake_fpga.inference.sinks.video import FILES
 from deepfake_fpga.inference.sinks.writer import VideoWriter, choose_writer
 from deepfake_fpga.inference.sources import open_video
 
@@ -26,7 +27,7 @@ Writer = Type[VideoWriter]
 
 FIELDS = [
     "source", "frame", "time", "fake_probability", "verdict", "mask_fraction", "device",
-    "status", "reason",
+    "status", "reason", "inherited_from",
 ]  # fmt: skip
 
 
@@ -63,12 +64,12 @@ def test_records_have_exactly_the_fields_in_order(tmp_path: Path) -> None:
     assert first == {
         "source": "a.png", "frame": 0, "time": None, "fake_probability": 0.75,
         "verdict": "FAKE", "mask_fraction": round(2500 / 224**2, 7), "device": "sim",
-        "status": "ok", "reason": "",
+        "status": "ok", "reason": "", "inherited_from": None,
     }  # fmt: skip
     assert second == {
         "source": "é.mp4", "frame": 1, "time": 0.05, "fake_probability": None,
         "verdict": None, "mask_fraction": None, "device": "sim",
-        "status": "decode_error", "reason": "broken",
+        "status": "decode_error", "reason": "broken", "inherited_from": None,
     }  # fmt: skip
 
 
@@ -337,7 +338,25 @@ def test_a_video_that_opencv_could_not_write_whole_is_refused(
     sink.open()
     for frame in source:
         sink.write(judged(frame), sink.render(judged(frame)))
-    sink._writer._count += 1  # type: ignore[union-attr]
+    sink._lanes[FILES].writer._count += 1  # type: ignore[union-attr]
     with pytest.raises(OSError, match="holds 3 of 4 frames"):
         sink.close(complete=True)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_videos_of_live_sources_are_written_side_by_side(tmp_path: Path) -> None:
+    def frame(name: str, origin: int, number: int, info: VideoInfo) -> FrameResult:
+        image = np.full((64, 64, 3), 40 + 40 * origin, np.uint8)
+        result = judged(Frame(name, number, number / 10, image, video=info, pts=number))
+        return replace(result, origin=origin)
+
+    infos = [
+        VideoInfo(Path(name), Fraction(10), Fraction(1, 10), Fraction(0), None, has_file=False)
+        for name in ("door", "gate")
+    ]
+    sink = OverlayVideoSink(tmp_path, several=True, live={0, 1})
+    results = [frame("x", number % 2, number // 2, infos[number % 2]) for number in range(12)]
+    fill(sink, results)
+    assert sorted(p.name for p in sink.paths) == ["overlay-door.mp4", "overlay-gate.mp4"]
+    for path in sink.paths:
+        assert len(times_of(path)) == 6

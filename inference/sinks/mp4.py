@@ -124,6 +124,8 @@ class _Sound:
             self._open(output)
 
     def _open(self, output: Any) -> None:
+        if not self._info.has_file:
+            return
         av = load_av()
         self._input = av.open(str(self._info.path))
         if not self._input.streams.audio:
@@ -177,6 +179,12 @@ class _Sound:
             return
         if packet.pts is not None:
             self._time = Fraction(packet.pts - self._offset) * packet.time_base
+            end = self._info.end
+            if self._time < 0 and self._info.begin is not None:
+                return  # before the selection
+            if end is not None and self._time + self._info.start >= end:
+                self._packets = None
+                return
         if not self._copies:
             for frame in packet.decode():
                 if frame.pts is not None:

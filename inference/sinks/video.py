@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, List, Optional, Set, Type
+from typing import Any, Collection, Dict, List, Optional, Set, Type
 
 from ..overlay import draw, placeholder, side_by_side
 from ..records import FrameResult, VideoInfo
 from .base import Sink
 from .pictures import free_name
 from .writer import VideoWriter, choose_writer
+
+FILES = -1
+"""Stands for all sources that are read one after the other."""
 
 
 class OverlayVideoSink(Sink):
@@ -22,6 +26,7 @@ class OverlayVideoSink(Sink):
         folder: where they go.
         beside: puts the original left of its overlay.
         several: names each after its video.
+        live: positions of sources that are read beside the others, each with a file of its own.
         kind: who writes; chosen, and the choice noted, if not given.
 
     Attributes:
@@ -38,6 +43,7 @@ class OverlayVideoSink(Sink):
         beside: bool = False,
         several: bool = False,
         kind: Optional[Type[VideoWriter]] = None,
+        live: Collection[int] = (),
     ) -> None:
         self.folder, self.beside, self.several = folder, beside, several
         self._kind, why = (kind, "") if kind else choose_writer()
@@ -45,9 +51,8 @@ class OverlayVideoSink(Sink):
         self.notes: List[str] = []
         self.paths: List[Path] = []
         self._taken: Set[str] = set()
-        self._video: Optional[VideoInfo] = None
-        self._writer: Optional[VideoWriter] = None
-        self._early: List[FrameResult] = []
+        self._live = frozenset(live)
+        self._lanes: Dict[int, _Lane] = {}
 
     def render(self, result: FrameResult) -> Any:
         """The overlay ready for the encoder; ``None`` where there is no picture."""
@@ -60,36 +65,49 @@ class OverlayVideoSink(Sink):
     def write(self, result: FrameResult, rendered: Any) -> None:
         """Appends one frame to the file of its video, ending that of the one before."""
         video = result.frame.video
-        if video is not self._video:
-            self._end(complete=True)
-            self._video = video
+        place = result.origin if result.origin in self._live else FILES
+        lane = self._lanes.setdefault(place, _Lane(None))
+        if video is not lane.video:
+            self._end(lane, complete=True)
+            lane = self._lanes[place] = _Lane(video)
         if video is None:
             return
-        if self._writer is None:
+        if lane.writer is None:
             if rendered is None:
-                self._early.append(result)
+                lane.early.append(result)
                 return
             stem = video.path.stem
             name = free_name(f"overlay-{stem}" if self.several else "overlay", self._taken)
             height, width = self._kind.size(rendered)
-            self._writer = self._kind(self.folder / f"{name}.mp4", video, height, width)
-            for early in self._early:
-                self._append(self._writer, early, None)
-            self._early = []
-        self._append(self._writer, result, rendered)
+            lane.writer = self._kind(self.folder / f"{name}.mp4", video, height, width)
+            for early in lane.early:
+                self._append(lane.writer, early, None)
+            lane.early = []
+        self._append(lane.writer, result, rendered)
 
     def close(self, complete: bool) -> None:
-        """Ends the last file."""
-        self._end(complete)
+        """Ends the last files; one that cannot be ended does not keep the others from it."""
+        failure: Optional[BaseException] = None
+        for lane in self._lanes.values():
+            try:
+                self._end(lane, complete)
+            except BaseException as error:
+                failure = failure or error
+        self._lanes = {}
+        if failure is not None:
+            raise failure
+
+    def outputs(self) -> List[Path]:
+        """The videos."""
+        return self.paths
 
     def _append(self, writer: VideoWriter, result: FrameResult, rendered: Any) -> None:
         if rendered is None:
             rendered = self._kind.encodable(placeholder(result, writer.height, writer.width))
         writer.write(rendered, result.frame.pts)
 
-    def _end(self, complete: bool) -> None:
-        writer, self._writer = self._writer, None
-        self._early = []
+    def _end(self, lane: _Lane, complete: bool) -> None:
+        writer, lane.writer = lane.writer, None
         if writer is not None:
             try:
                 writer.close(complete)
@@ -100,3 +118,12 @@ class OverlayVideoSink(Sink):
             if self._why and len(self.paths) == 1:
                 self.notes.append(f"{writer.path}: {self._why}")
             self.notes.extend(f"{writer.info.path}: {note}" for note in writer.notes)
+
+
+@dataclass
+class _Lane:
+    """The video being written from one live source, or from the files, which come in turn."""
+
+    video: Optional[VideoInfo]
+    writer: Optional[VideoWriter] = None
+    early: List[FrameResult] = field(default_factory=list)

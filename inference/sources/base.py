@@ -9,13 +9,33 @@ batches or threads.
 from __future__ import annotations
 
 import abc
-from typing import Callable, Iterator, List, Optional
+from pathlib import Path
+from typing import Callable, Iterable, Iterator, List, Optional
 
-from ..records import Frame
+from ..records import Frame, Status
 
 Read = Callable[[], Frame]
 """Finishes one frame; may be called on any thread. A frame that cannot be decoded is returned as
 such, so anything this raises is a fault of the program."""
+
+
+class TimedRead:
+    """A read whose frame's time is known before it is made, so that it can be left out unmade.
+
+    Args:
+        call: finishes the frame.
+        time: seconds from the start of the video.
+    """
+
+    __slots__ = ("_call", "time")
+
+    def __init__(self, call: Read, time: float) -> None:
+        self._call = call
+        self.time = time
+
+    def __call__(self) -> Frame:
+        """The frame."""
+        return self._call()
 
 
 class Source(abc.ABC):
@@ -23,15 +43,22 @@ class Source(abc.ABC):
 
     Attributes:
         name: what the user named, for the summary.
-        kind: ``images`` or ``video``.
+        kind: ``images``, ``video``, ``mixed`` (files of both kinds), ``stream`` or ``camera``.
         length: how many frames to expect; ``None`` where that is not known.
         notes: what was found wrong while reading; complete when ``reads`` has ended.
+        reason: why the user's word was taken for this; empty where there was no choice.
+        live: whether reading may wait for the outside world; read on a thread of its own.
+        realtime: whether it goes on while nobody reads: of frames that come faster than they are
+            taken the oldest are left out, and counted in the notes.
     """
 
     name: str
     kind: str
     length: Optional[int]
     notes: List[str]
+    reason: str = ""
+    live: bool = False
+    realtime: bool = False
 
     @abc.abstractmethod
     def reads(self) -> Iterator[Read]:
@@ -40,6 +67,46 @@ class Source(abc.ABC):
         The iterator holds what is open; closing it (or using it up) releases that.
         """
 
+    def places(self) -> Iterable[Path]:
+        """The files and folders it reads from, as far as they are known before reading."""
+        return ()
+
+    def stop(self) -> None:
+        """Asks a source that waits for the outside world to end soon; from any thread."""
+        return
+
     def __iter__(self) -> Iterator[Frame]:
         for read in self.reads():
             yield read()
+
+
+class Collection(Source):
+    """A source that opens other sources (videos among its files) while it is read.
+
+    Attributes:
+        each: called with every source it opens; what it returns is read instead.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.notes = []
+        self.length = None
+        self.each: Callable[[Source], Source] = _itself
+
+    def read_part(self, part: Source) -> Iterator[Read]:
+        """The reads of one source opened on the way; its notes become those of the whole."""
+        part = self.each(part)
+        try:
+            yield from part.reads()
+        finally:
+            self.notes.extend(f"{part.name}: {note}" for note in part.notes)
+
+
+def lost(source: str, reason: str) -> Read:
+    """The read of a file that cannot even be opened."""
+    frame = Frame(source, 0, None, None, Status.DECODE_ERROR, reason)
+    return lambda: frame
+
+
+def _itself(source: Source) -> Source:
+    return source
