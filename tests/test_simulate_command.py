@@ -137,3 +137,5 @@ def test_unknown_programs_are_our_error(tmp_path: Path) -> None:
         host.run(["no-such-program"])
     with pytest.raises(UsageError):
         SimulatedHost(SimulateOptions(variant="9pe"), tmp_path)
+    with pytest.raises(UsageError, match=r"2\.0 has no DPU variant '6pe_misc'"):
+        SimulatedHost(SimulateOptions(release="2.0", variant="6pe_misc"), tmp_path)

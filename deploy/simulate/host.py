@@ -19,7 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Type
 
-from ...compile.targets import TARGETS, Target, resolve_target
+from ...board.releases import release_named
+from ...compile.targets import TARGETS, resolve_target
 from ...errors import MissingError
 from .installing import MODULES
 from .options import SimulateOptions
@@ -84,6 +85,8 @@ class SimulatedHost:
         state.mkdir(exist_ok=True)
         self.options = replace(options, state=str(state))
         self.target = resolve_target(options.variant).target
+        # 3.5 no longer knows the card; who asks for its texts still gets a card.
+        self._release = "3.0" if options.release == "3.5" else options.release
         self._write_modules()
         self._write_programs()
         self._write_arch()
@@ -184,17 +187,18 @@ class SimulatedHost:
 
     def _write_arch(self) -> None:
         root = self.folder / "opt" / "vitis_ai" / "compiler" / "arch" / "DPUCVDX8H"
-        # 3.5 no longer knows the card; who asks for its texts still gets a card.
-        release = "3.0" if self.options.release == "3.5" else self.options.release
         for target in TARGETS:
-            if release in target.released:
+            if self._release in target.released:
                 arch = root / target.folder / "arch.json"
                 arch.parent.mkdir(parents=True, exist_ok=True)
                 arch.write_text(json.dumps({"target": target.dpu_name}), encoding="utf-8")
 
     def _write_firmware(self) -> Path:
-        folder, name = _xclbin(self.options.release, self.target)
-        path = self.folder / "opt" / "xilinx" / "overlaybins" / "DPUCVDX8H" / folder / name
+        release = release_named(self._release)
+        # The default build has another name in each release; any other must be the release's.
+        default = self.options.variant == SimulateOptions().variant
+        wanted = None if default else self.target.variant
+        path = self.folder / release.xclbin(wanted).lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"xclbin2\0 of a simulated card\n")
         return path
@@ -242,17 +246,3 @@ def _lacking(python: str, names: Sequence[str]) -> List[str]:
 
 def _joined(first: Path, rest: str) -> str:
     return f"{first}{os.pathsep}{rest}" if rest else str(first)
-
-
-def _xclbin(release: str, target: Target) -> Tuple[str, str]:
-    """Folder and file name of the firmware that a release installs for a build of the DPU."""
-    build = target.dpu_name.split("_", 3)[-1]
-    build = build if "PE" in build else "8PE"
-    old = release in ("1.4.1", "2.0")
-    folder = build.replace("_aie", "").lower() if old else build
-    shell = {
-        "1.4.1": "vck5000-es1_gen3x16_base_2",
-        "2.0": "vck5000_gen3x16_xdma_base_1",
-        "2.5": "vck5000_gen3x16_xdma_base_1",
-    }.get(release, "vck5000_gen4x8_qdma_base_2")
-    return folder, f"dpu_DPUCVDX8H_{build}_350M_xilinx_{shell}.xclbin"
