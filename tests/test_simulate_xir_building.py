@@ -113,7 +113,7 @@ def test_what_becomes_of_a_value(
         {"a": 1, "b": "c"},
         object(),
     ],
-    ids=repr,
+    ids=lambda value: "object" if type(value) is object else repr(value),
 )
 def test_values_that_no_attribute_can_hold(graph: Any, value: Any) -> None:
     assert aborts(lambda: graph.set_attr("mine", value)) == "PYXIR_INVALID_DATA_TYPE"
