@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
+from ..compile.targets import DEFAULT_TARGET, Target, target_by_name
 from ..compile.xir.graph import Graph, Op, Subgraph
 from ..errors import FormatError, MismatchError, MissingError
 from ..preprocessing import Preprocessing
@@ -137,6 +138,13 @@ def batch_of(subgraph: Subgraph) -> int:
     """
     found = re.search(r"_(\d+)PE(?:_|$)", str(subgraph.get("dpu_name", "")))
     return int(found.group(1)) if found else DEFAULT_BATCH
+
+
+def pace_target(artifact: Artifact) -> Target:
+    """The build of the card whose pace a model is held to: its own, else the usual one."""
+    target = target_by_name(artifact.target) or target_by_name(DEFAULT_TARGET)
+    assert target is not None
+    return target
 
 
 def read_manifest(path: Path) -> Optional[Dict[str, Any]]:

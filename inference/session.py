@@ -13,10 +13,11 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, Optional, Set
+from typing import Any, Dict, List, Optional, Set
 
 import numpy as np
 
+from ..compile.targets import Target
 from ..compile.weights import constant_arrays
 from ..compile.xir.graph import Graph, Op, Subgraph
 from ..errors import (
@@ -34,6 +35,7 @@ from .artifact import Artifact
 from .cpu_operators import fix2float, is_supported, run_cpu_operator, sigmoid
 from .devices import (
     FALLBACKS,
+    GRAPH_DEVICES,
     CardOptions,
     choose_device,
     open_device,
@@ -42,6 +44,8 @@ from .devices import (
 )
 from .devices.base import Device
 from .devices.fallback import FallbackDevice
+from .devices.pace import PaceClock, batch_seconds
+from .devices.paced import PacedDevice
 from .devices.recording import Recorder, Recording
 
 Arrays = Dict[str, np.ndarray]
@@ -115,6 +119,9 @@ class Session:
         recording: the file that the device ``replay`` plays back.
         card: how the card is used.
         fallback: the device that goes on where the card fails or cannot be opened; empty for none.
+        network: a network in memory instead of the checkpoint, for ``float`` only: called with
+            NCHW pictures in 0..1 it gives ``(logits, real)``, and has ``n_classes``.
+        pace: the build of the card whose pace is kept, for ``sim``, ``reference`` and ``null``.
 
     Attributes:
         artifact: as given.
@@ -128,7 +135,8 @@ class Session:
         MissingError: an unknown device, ``float`` without a checkpoint, or ``replay`` without a
             recording.
         MismatchError: the recording is of another model.
-        UsageError: the float device is to be recorded, or there is no such fallback.
+        UsageError: the float device is to be recorded, there is no such fallback, or a device that
+            keeps no pace is to keep one.
         UnsupportedError: the model has an operator nobody here can run.
     """
 
@@ -143,11 +151,20 @@ class Session:
         recording: Optional[Path] = None,
         card: Optional[CardOptions] = None,
         fallback: str = "",
+        network: Optional[Any] = None,
+        pace: Optional[Target] = None,
     ) -> None:
         self.artifact = artifact
         self.batch = artifact.batch
         _check_fallback(fallback)
         self.device_name, self.reason = choose_device(device, artifact.graph, artifact.path, card)
+        if pace is not None and self.device_name not in GRAPH_DEVICES:
+            raise UsageError(
+                f"The device {self.device_name} keeps its own pace",
+                f"the pace of {pace.dpu_name} was asked for",
+                f"leave the pace out, or take one of {', '.join(GRAPH_DEVICES)}",
+            )
+        self._pace = pace
         self._switches: List[str] = []
         self.timings = Timings()
         self._lock = threading.Lock()
@@ -164,7 +181,7 @@ class Session:
                     f"--record {record}",
                     "record a device that runs the compiled model: --device sim",
                 )
-            self._model = _FloatModel(artifact, checkpoint, self.batch, threads)
+            self._model = _FloatModel(artifact, checkpoint, self.batch, threads, network)
         else:
             if self.device_name == "replay" and recording is not None:
                 self._recording = open_recording(recording, artifact)
@@ -195,7 +212,9 @@ class Session:
         """The compiled model on the device chosen, or on the fallback where that is refused."""
         wanted = self.device_name
         if wanted != "card":
-            return _CompiledModel(self.artifact, wanted, self.batch, threads, self._recording)
+            return _CompiledModel(
+                self.artifact, wanted, self.batch, threads, self._recording, pace=self._pace
+            )
         try:
             return _CompiledModel(
                 self.artifact, wanted, self.batch, threads, card=card, fallback=fallback
@@ -337,6 +356,7 @@ class _CompiledModel(_Model):
         recording: Optional[Recording] = None,
         card: Optional[CardOptions] = None,
         fallback: str = "",
+        pace: Optional[Target] = None,
     ) -> None:
         self.graph, self.batch = artifact.graph, batch
         self.input = self.graph.op(artifact.input_op)
@@ -381,6 +401,12 @@ class _CompiledModel(_Model):
                         open_device, fallback, self.graph, subgraph, batch=batch, threads=threads
                     ),
                 )
+                for device, subgraph in zip(self.devices, dpu.values())
+            ]
+        if pace is not None:
+            clock = PaceClock()
+            self.devices = [
+                PacedDevice(device, clock, batch_seconds(self.graph, subgraph, pace))
                 for device, subgraph in zip(self.devices, dpu.values())
             ]
         self.by_step: Dict[int, Device] = dict(zip(dpu, self.devices))
@@ -464,10 +490,11 @@ class _FloatModel(_Model):
         checkpoint: Optional[Path],
         batch: int,
         threads: Optional[int],
+        network: Optional[Any] = None,
     ) -> None:
         from .devices import float as float_device
 
-        if checkpoint is None:
+        if checkpoint is None and network is None:
             raise MissingError(
                 "The float device needs the checkpoint the model was made from",
                 str(artifact.path),
@@ -475,9 +502,12 @@ class _FloatModel(_Model):
             )
         self.names = (float_device.INPUT, float_device.LOGITS, float_device.REAL)
         self.preprocessing, self.batch = artifact.preprocessing, batch
-        self.device = float_device.open_checkpoint(
-            checkpoint, artifact.preprocessing, batch=batch, threads=threads
-        )
+        if checkpoint is None:
+            self.device = float_device.FloatDevice(network, artifact.preprocessing, batch, threads)
+        else:
+            self.device = float_device.open_checkpoint(
+                checkpoint, artifact.preprocessing, batch=batch, threads=threads
+            )
         self.devices = [self.device]
 
     def prepare(self, images: np.ndarray) -> Arrays:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import List
+from pathlib import Path
+from typing import Dict, List
 
 import numpy as np
 import pytest
@@ -11,8 +12,13 @@ from deepfake_fpga.compile.targets import TARGETS, Target, target_by_name
 from deepfake_fpga.compile.workload import set_workloads
 from deepfake_fpga.compile.xir.attributes import int32, uint64
 from deepfake_fpga.compile.xir.graph import Graph
+from deepfake_fpga.errors import DeviceError, UsageError
+from deepfake_fpga.inference.artifact import artifact_of, pace_target
+from deepfake_fpga.inference.devices.base import Batch, Device, TensorInfo
 from deepfake_fpga.inference.devices.handmade import GraphBuilder, uynet
 from deepfake_fpga.inference.devices.pace import PaceClock, batch_seconds, ceiling
+from deepfake_fpga.inference.devices.paced import PacedDevice
+from deepfake_fpga.inference.session import Session
 
 
 def _target(variant: str) -> Target:
@@ -110,3 +116,64 @@ def test_late_sleeps_do_not_add_up_while_batches_are_waiting() -> None:
         done.append(clock.reserve(0.01))
     clock.wait_until(done[0])
     assert time.value - 100.0 == pytest.approx(501 * 0.01, abs=0.004)
+
+
+class _Counting(Device):
+    """Answers at once, with the number of the batch."""
+
+    name = "counting"
+
+    def __init__(self) -> None:
+        self.inputs = self.outputs = (TensorInfo("x", (4, 1), 0),)
+        self.notes = ("made for a test",)
+        self.given = 0
+        self.closed = False
+
+    def submit(self, batch: Batch) -> int:
+        self.given += 1
+        return self.given
+
+    def wait(self, ticket: int) -> Dict[str, np.ndarray]:
+        if ticket == 3:
+            raise DeviceError("the third fails")
+        return {"x": np.full((4, 1), ticket, np.int8)}
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_paced_device_gives_the_same_answers_and_no_sooner_than_the_card() -> None:
+    time = _Time()
+    inner = _Counting()
+    device = PacedDevice(inner, PaceClock(time.now, time.sleep), 0.5)
+    tickets = [device.submit({}) for _ in range(4)]
+    begun = time.now()
+    assert [int(device.wait(ticket)["x"][0, 0]) for ticket in tickets[:2]] == [1, 2]
+    assert time.now() - begun == pytest.approx(1.0)
+    with pytest.raises(DeviceError, match="the third fails"):
+        device.wait(tickets[2])
+    with pytest.raises(DeviceError, match="no batch under ticket 1"):
+        device.wait(tickets[0])
+    assert device.answer(tickets[3]).device == "counting"
+    # The failed batch held the card up all the same.
+    assert time.now() - begun == pytest.approx(2.0)
+    assert "500.00 ms for a batch of 4" in device.notes[-1]
+    device.close()
+    assert inner.closed
+
+
+def test_a_session_is_held_to_the_pace_of_the_models_own_build() -> None:
+    artifact = artifact_of(uynet(4, 32), Path("handmade.xmodel"))
+    target = pace_target(artifact)
+    assert target.dpu_name == artifact.target
+    images = np.zeros((8, 32, 32, 3), np.uint8)
+    with Session(artifact, "null", pace=target) as session, Session(artifact, "null") as free:
+        assert np.array_equal(session.run(images).logits, free.run(images).logits)
+        assert "paced like the card" in session.reason
+        assert "paced" not in free.reason
+
+
+def test_a_device_with_a_pace_of_its_own_is_given_no_other() -> None:
+    artifact = artifact_of(uynet(4, 32), Path("handmade.xmodel"))
+    with pytest.raises(UsageError, match="keeps its own pace"):
+        Session(artifact, "float", pace=pace_target(artifact))
