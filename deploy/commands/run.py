@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, List, Optional, Sequence, Set, Tuple
 
 import click
 
@@ -141,6 +141,11 @@ Exit status: 0 done, 1 nothing could be judged or the work failed, 2 wrong use."
     metavar="FILE",
     help="What --device replay plays back.",
 )
+@click.option(
+    "--pace",
+    type=click.Choice(["vck5000"]),
+    help="Let sim, reference or null answer no sooner than the card would, to measure the host.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary to standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
 def command(
@@ -162,6 +167,7 @@ def command(
     weights: Optional[Path],
     record: Optional[Path],
     recording: Optional[Path],
+    pace: Optional[str],
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -199,7 +205,7 @@ def command(
                 f"--device is {device}",
                 f"add --device card, or leave {option} {given} out",
             )
-    from ...inference.artifact import load_artifact
+    from ...inference.artifact import load_artifact, pace_target
     from ...inference.devices import CardOptions
     from ...inference.labels import read_labels
     from ...inference.run import RunOptions, run
@@ -218,8 +224,9 @@ def command(
         card = replace(card, timeout=card_timeout)
     if max_celsius is not None:
         card = replace(card, max_celsius=max_celsius)
+    artifact = load_artifact(path, weights)
     with Session(
-        load_artifact(path, weights),
+        artifact,
         device,
         threads=threads,
         checkpoint=checkpoint,
@@ -227,6 +234,7 @@ def command(
         recording=recording,
         card=card,
         fallback=fallback or "",
+        pace=None if pace is None else pace_target(artifact),
     ) as session:
         say(f"Device: {session.device_name} ({session.reason})")
         if device == "auto" and session.device_name == "reference":
@@ -243,14 +251,19 @@ def command(
             accuracy=accuracy,
             model_reason=model_reason,
         )
+        told: Set[str] = set()
         with progress_bar("run", "frame", quiet=quiet) as progress:
+
+            def show(done: int, total: Optional[int]) -> None:
+                progress(done, total)
+                _warn(session.incidents(), told)
+
             try:
-                summary = run(sources, session, output, options, progress)
+                summary = run(sources, session, output, options, show)
             except KeyboardInterrupt:
                 click.echo(f"What was done until now is in {output}.", err=True)
                 raise
-    for note in summary.notes:
-        click.echo(f"Warning: {note}", err=True)
+    _warn(summary.notes, told)
     if as_json:
         click.echo(json.dumps(summary.to_json(), indent=2, ensure_ascii=False, allow_nan=False))
     elif not quiet:
@@ -336,6 +349,14 @@ def _accuracy_text(summary: Summary) -> str:
         shown = ", ".join(counts.unknown[:5]) + (", ..." if len(counts.unknown) > 5 else "")
         text += f"; {len(counts.unknown)} videos without a label: {shown}"
     return text
+
+
+def _warn(notes: Sequence[str], told: Set[str]) -> None:
+    """Prints what was not told before, as soon as it happens."""
+    for note in notes:
+        if note not in told:
+            told.add(note)
+            click.echo(f"Warning: {note}", err=True)
 
 
 def _say(text: str) -> None:
