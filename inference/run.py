@@ -1,8 +1,8 @@
 """A whole run: sources through a session into an output folder, and what it comes to.
 
 In the folder afterwards: ``records.jsonl``, ``summary.json``, ``masks/`` and ``overlays/`` for
-images, ``overlay.mp4`` for a video. A run that ends early leaves what it has done, and a summary
-that says so.
+images, ``overlay.mp4`` for a video, and whatever other ``Format`` is asked for. A run that ends
+early leaves what it has done, and a summary that says so.
 """
 
 from __future__ import annotations
@@ -11,14 +11,22 @@ import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import List, Optional, Sequence, Tuple
 
 from ..errors import ToolkitError, UsageError, WorkError
 from ..files import write_json
 from .labels import Accuracy
 from .pipeline import Meter, Progress, run_pipeline
 from .session import Session
-from .sinks import MaskSink, OverlaySink, OverlayVideoSink, RecordSink, Sink
+from .sinks import (
+    Format,
+    MaskSink,
+    OverlaySink,
+    OverlayVideoSink,
+    RecordSink,
+    Sink,
+    sink_of,
+)
 from .sources import Source, VideoSource
 from .summary import Summary, Tally
 
@@ -38,6 +46,9 @@ class RunOptions:
         beside: puts the original left of its overlay.
         accuracy: labels to compare with.
         model_reason: why this model, for the summary.
+        formats: what is written beside the records.
+        rle_at_source: run lengths have the size of the pictures, else that of the network.
+        viewers: sinks of the caller's own, which write nothing into the folder.
     """
 
     threads: Optional[int] = None
@@ -47,6 +58,9 @@ class RunOptions:
     beside: bool = False
     accuracy: Optional[Accuracy] = None
     model_reason: str = ""
+    formats: Tuple[Format, ...] = ()
+    rle_at_source: bool = True
+    viewers: Sequence[Sink] = ()
 
 
 def run(
@@ -75,7 +89,7 @@ def run(
     """
     options = RunOptions() if options is None else options
     threads = options.threads or min(8, os.cpu_count() or 1)
-    _guard_inputs(sources, output)
+    _guard_inputs(sources, output, options.formats)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -83,7 +97,7 @@ def run(
             f"The output folder {output} cannot be made", error.strerror or "", "choose another -o"
         ) from error
     tally = Tally(sources, options.accuracy)
-    sinks = _sinks(sources, output, options)
+    sinks = _sinks(sources, session, output, options)
     meter = Meter()
     before = replace(session.timings)
     start = time.perf_counter()
@@ -107,13 +121,8 @@ def run(
     meter.seconds["post"] += session.timings.host - before.host
     notes = [f"{source.name}: {note}" for source in sources for note in source.notes]
     notes.extend(session.incidents())
-    written: List[Path] = [output / RECORDS]
-    for sink in sinks:
-        if isinstance(sink, OverlayVideoSink):
-            notes.extend(sink.notes)
-            written.extend(sink.paths)
-        elif isinstance(sink, (MaskSink, OverlaySink)) and sink.written:
-            written.append(sink.folder)
+    notes.extend(note for sink in sinks for note in sink.notes)
+    written = [path for sink in sinks for path in sink.outputs()]
     summary = Summary(
         complete=failure is None,
         error="" if failure is None else _words(failure),
@@ -142,8 +151,20 @@ def run(
     return summary
 
 
-def _sinks(sources: Sequence[Source], output: Path, options: RunOptions) -> List[Sink]:
+def _sinks(
+    sources: Sequence[Source], session: Session, output: Path, options: RunOptions
+) -> List[Sink]:
     sinks: List[Sink] = [RecordSink(output / RECORDS)]
+    about = {
+        "model": str(session.artifact.path),
+        "model_reason": options.model_reason,
+        "device": session.device_name,
+        "device_reason": session.reason,
+        "threshold": options.threshold,
+        "sources": ", ".join(source.name for source in sources),
+    }
+    for form in dict.fromkeys(options.formats):
+        sinks.append(sink_of(form, output, at_source=options.rle_at_source, about=about))
     if options.pictures:
         videos = sum(source.kind == "video" for source in sources)
         if videos < len(sources):
@@ -151,23 +172,28 @@ def _sinks(sources: Sequence[Source], output: Path, options: RunOptions) -> List
             sinks.append(OverlaySink(output / "overlays", options.beside))
         if videos:
             sinks.append(OverlayVideoSink(output, options.beside, several=videos > 1))
-    return sinks
+    return [*sinks, *options.viewers]
 
 
-def _guard_inputs(sources: Sequence[Source], output: Path) -> None:
+def _guard_inputs(sources: Sequence[Source], output: Path, formats: Sequence[Format]) -> None:
     """Refuses an output folder in which results would take the place of what is read."""
+    files = {RECORDS, SUMMARY}.union(*(form.files for form in formats))
     for source in sources:
         if isinstance(source, VideoSource):
             inside = source.info.path.resolve().parent == output.resolve()
-            clash = inside and source.info.path.name.startswith("overlay")
+            name = source.info.path.name
+            clash = inside and (name.startswith("overlay") or name in files)
         else:
             folders = {(output / name).resolve() for name in ("masks", "overlays")}
-            parents = {path.parent for path in getattr(source, "paths", [])}
+            paths = getattr(source, "paths", [])
+            parents = {path.parent for path in paths}
             clash = any(parent.resolve() in folders for parent in parents)
+            named = {path.parent for path in paths if path.name in files}
+            clash = clash or any(parent.resolve() == output.resolve() for parent in named)
         if clash:
             raise UsageError(
                 f"Results in {output} could replace what is read from {source.name}",
-                "masks/, overlays/ and overlay.mp4 are written there",
+                f"masks/, overlays/, overlay.mp4, {', '.join(sorted(files))} are written there",
                 "choose another -o",
             )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import os
 from pathlib import Path
-from typing import Any, Optional, Set
+from typing import Any, List, Optional, Set
 
 import numpy as np
 
@@ -62,6 +62,10 @@ class PictureSink(Sink):
         temporary.write_bytes(rendered)
         os.replace(str(temporary), str(self.folder / f"{name}.png"))
         self.written += 1
+
+    def outputs(self) -> List[Path]:
+        """The folder, if there is anything in it."""
+        return [self.folder] if self.written else []
 
 
 class MaskSink(PictureSink):
