@@ -78,6 +78,8 @@ def test_jobs_of_a_crashed_child_are_run_again(tmp_path: Path, after: int) -> No
     with opened(tmp_path, crashes_after=after) as device:
         assert_answers(device, list(range(10)))
         (incident,) = mishaps(device)
+    log = Path(incident.rpartition("log ")[2].partition(")")[0])
+    assert "VART_DPU_EXEC_ERROR" in log.read_text(encoding="utf-8")
     assert "SIGABRT (status 134 in a shell)" in incident
     assert "VART_DPU_EXEC_ERROR" in incident
     assert "jobs run again" in incident

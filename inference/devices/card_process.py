@@ -43,14 +43,12 @@ class CardProcess:
 
     Attributes:
         log: as given.
-        answers: messages received after the opening that say a job is done.
     """
 
     def __init__(
         self, python: Sequence[str], environment: Mapping[str, str], memory: int, log: Path
     ) -> None:
         self.log = log
-        self.answers = 0
         self._start = log.stat().st_size if log.exists() else 0
         with log.open("ab") as stream:
             self._process = subprocess.Popen(

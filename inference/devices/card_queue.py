@@ -320,7 +320,7 @@ class Card:
         """
         runner.end(0.0)
         with self._lock:
-            self._runner = None
+            self._runner, self._keep_log = None, True
             self._free = []  # nothing is sent before the new child is ready
             again = sorted(self._running.values(), key=lambda job: job.number)
             self._fruitless = 0 if runner.answers else self._fruitless + 1
