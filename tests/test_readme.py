@@ -6,20 +6,29 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Dict, List
 
+import numpy as np
 import pytest
+
+from deepfake_fpga.deploy.simulate.host import SimulatedHost
+from deepfake_fpga.deploy.simulate.options import SimulateOptions
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def commands(prefix: str) -> List[str]:
-    """Lines of the README's shell blocks that start with ``prefix``, without their comments."""
-    blocks = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+def commands(prefix: str, section: str = "") -> List[str]:
+    """Lines of the README's shell blocks that start with ``prefix``, without their comments.
+
+    Only those of the section whose title starts with ``section``, if given.
+    """
+    sections = [text for text in README.split("\n## ") if text.startswith(section)]
+    blocks = re.findall(r"```sh\n(.*?)```", "\n".join(sections), flags=re.DOTALL)
     lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
     return [line for line in lines if line.startswith(prefix)]
 
@@ -40,6 +49,20 @@ def test_ci_runs_the_two_commands_of_the_readme() -> None:
         assert f"\n{script}" in ci
 
 
+def call(line: str, folder: Path, environment: Dict[str, str]) -> None:
+    """Runs a line of the README in ``folder``."""
+    search = [str(ROOT / "src"), environment.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        [sys.executable, "-m", "deepfake_fpga", *shlex.split(line)[1:]],
+        cwd=str(folder),
+        env={**environment, "PYTHONPATH": os.pathsep.join(filter(None, search))},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    assert done.returncode == 0, f"{line}\n{done.stdout.decode()}"
+
+
 @pytest.mark.torch
 @pytest.mark.slow
 def test_the_commands_work_in_the_order_given(tmp_path: Path) -> None:
@@ -52,20 +75,10 @@ def test_the_commands_work_in_the_order_given(tmp_path: Path) -> None:
     torch.save(UYNet(width=4).state_dict(), str(tmp_path / "model.pth"))
     make_dataset(tmp_path / "faces", videos=4, frames_per_video=4, seed=1, split="test")
     make_clip(tmp_path / "clip.mp4", seconds=0.6, manipulated=((0.2, 0.4),))
-    lines = commands("deepfake-fpga")
+    lines = commands("deepfake-fpga", "Use it")
     assert [line.split()[1] for line in lines] == ["quant", "quant", "compile", "run", "inspect"]
-    environment: Dict[str, str] = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     for line in lines:
-        words = [sys.executable, "-m", "deepfake_fpga", *shlex.split(line)[1:]]
-        done = subprocess.run(
-            words,
-            cwd=str(tmp_path),
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
-        assert done.returncode == 0, f"{line}\n{done.stdout.decode()}"
+        call(line, tmp_path, {**os.environ})
     # What the comments beside the commands promise.
     for name in ("quant_info.json", "UYNet_int.xmodel"):
         assert (tmp_path / "build" / "quant_model" / name).is_file()
@@ -77,3 +90,35 @@ def test_the_commands_work_in_the_order_given(tmp_path: Path) -> None:
     assert {json.loads(r)["status"] for r in records} == {"ok"}
     assert (result / "overlay.mp4").is_file()
     assert json.loads((result / "summary.json").read_text("utf-8"))["complete"] is True
+
+
+@pytest.mark.slow
+def test_the_commands_for_the_card_work_on_a_simulated_host(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    from deepfake_fpga.quantize.synthetic import make_clip
+
+    make_clip(tmp_path / "clip.mp4", seconds=0.6, manipulated=((0.2, 0.4),))
+    lines = commands("deepfake-fpga", "With the card")
+    assert [line.split()[1] for line in lines] == ["doctor", "board", "session", "run"]
+    with SimulatedHost(SimulateOptions(aborts="process")) as host:
+        for line in lines:
+            call(line, tmp_path, host.environment())
+    summary = json.loads((tmp_path / "result" / "summary.json").read_text("utf-8"))
+    assert summary["device"] == "card"
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+def test_vitis_programs_run_as_the_readme_says(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    for name in ("networks.py", "quantize.py", "app_mt.py"):
+        shutil.copy(str(ROOT / "tests" / "programs" / name), str(tmp_path / name))
+    (tmp_path / "arch.json").write_text('{"target": "DPUCVDX8H_ISA1_F2W2_8PE"}')
+    images = np.random.RandomState(1).randint(0, 256, (20, 28, 28, 1), dtype=np.uint8)
+    np.save(str(tmp_path / "images.npy"), images)
+    lines = commands("deepfake-fpga", "Your Vitis AI programs")
+    assert len(lines) == 4
+    for line in lines:
+        call(line, tmp_path, {**os.environ})
+    with np.load(str(tmp_path / "answers.npz")) as answers:
+        assert [len(answers[name]) for name in answers.files] == [20]
