@@ -116,6 +116,10 @@ class Channel(Generic[T]):
             except queue.Full:
                 continue
 
+    def __len__(self) -> int:
+        """About how many items wait."""
+        return self._queue.qsize()
+
     def leave(self) -> None:
         """Tells the writer that nobody reads any more."""
         self._left = True

@@ -35,6 +35,7 @@ from .session import Prediction, Session
 from .sinks.base import Sink
 from .sources.base import Read, Source
 from .sources.together import together
+from .trace import Trace
 
 GRACE = 0.7
 """Seconds in which the stages behind a failure may finish what is under way."""
@@ -90,6 +91,7 @@ def run_pipeline(
     meter: Optional[Meter] = None,
     progress: Optional[Progress] = None,
     grace: float = GRACE,
+    trace: Optional[Trace] = None,
 ) -> Meter:
     """Sends every frame of the sources through the session into the sinks.
 
@@ -105,6 +107,7 @@ def run_pipeline(
         meter: what to count in; a new one if not given.
         progress: called now and then and once at the end.
         grace: seconds for the stages behind a failure to finish.
+        trace: notes what every thread does; costs nothing where it is not given.
 
     Returns:
         The meter.
@@ -114,7 +117,7 @@ def run_pipeline(
         KeyboardInterrupt: after all have ended; a second one at once.
     """
     meter = Meter() if meter is None else meter
-    run = _Run(sources, session, sinks, threads, in_flight, threshold, meter, grace)
+    run = _Run(sources, session, sinks, threads, in_flight, threshold, meter, grace, trace)
     lengths = [source.length for source in sources]
     total = None if None in lengths else sum(length or 0 for length in lengths)
     try:
@@ -147,6 +150,7 @@ class _Batch:
 
     ticket: Optional[int]
     frames: List[_Prepared]
+    submitted: float = 0.0
 
 
 @dataclass(eq=False)
@@ -170,7 +174,9 @@ class _Run:
         threshold: float,
         meter: Meter,
         grace: float,
+        trace: Optional[Trace] = None,
     ) -> None:
+        self.trace = trace
         self.sources, self.session, self.sinks = sources, session, sinks
         self.threshold, self.meter = threshold, meter
         self.preprocessing = session.artifact.preprocessing
@@ -264,7 +270,7 @@ class _Run:
                 start = time.perf_counter()
                 item = next(reads, _END)
                 if not self.live:  # whoever reads live sources mostly waits
-                    self._count("decode", start)
+                    self._count("decode", start, "read")
                 if item is _END:
                     break
                 if item is not None:
@@ -297,6 +303,11 @@ class _Run:
         with self._meter_lock:
             self.meter.seconds["decode"] += decoded - start
             self.meter.seconds["pre"] += ended - decoded
+        if self.trace is not None:
+            about = {"source": frame.source, "frame": frame.index}
+            self.trace.span("decode", start, decoded, **about)
+            if fitted is not None:
+                self.trace.span("pre", decoded, ended, **about)
         return _Prepared(frame, fitted, origin)
 
     def _feed(self) -> None:
@@ -331,14 +342,19 @@ class _Run:
 
     def _submit(self, images: np.ndarray, frames: List[_Prepared]) -> None:
         self.flow.check(FEED)
-        ticket = None
+        ticket, start = None, 0.0
         if len(images):
             while not self._in_flight.acquire(timeout=POLL):
                 self.flow.check(FEED)
+            start = time.perf_counter()
             ticket = self.session.submit(images)
             self.meter.batches += 1
             self.meter.slots += self.session.batch
-        self._batches.put(_Batch(ticket, frames), FEED)
+            if self.trace is not None:
+                about = {"batch": self.meter.batches, "images": len(images)}
+                self.trace.span("submit", start, time.perf_counter(), **about)
+        self._batches.put(_Batch(ticket, frames, start), FEED)
+        self._depths()
 
     def _collect(self) -> None:
         for batch in self._batches.drain():
@@ -353,8 +369,13 @@ class _Run:
         name = self.session.device_name
         prediction = None
         if batch.ticket is not None:
+            start = time.perf_counter()
             prediction = self.session.result(batch.ticket)
             name = prediction.device or name
+            if self.trace is not None:
+                ended, about = time.perf_counter(), {"frames": len(batch.frames)}
+                self.trace.span("device wait", start, ended, **about)
+                self.trace.under_way("batch", batch.ticket, batch.submitted, ended, **about)
             self._in_flight.release()
         start = time.perf_counter()
         results, slot = [], 0
@@ -374,7 +395,7 @@ class _Run:
                 bare = replace(item.frame, image=None)
                 self._latest[item.origin] = replace(results[-1], frame=bare)
         self.meter.images += slot
-        self._count("post", start)
+        self._count("post", start, "post")
         return results
 
     def _inherit(self, item: _Prepared) -> FrameResult:
@@ -394,7 +415,11 @@ class _Run:
     def _render(self, result: FrameResult) -> _Rendered:
         start = time.perf_counter()
         parts = [sink.render(result) if sink.renders else None for sink in self.sinks]
-        self._count("post", start)
+        if self.renders:
+            about = {"source": result.frame.source, "frame": result.frame.index}
+            self._count("post", start, "render", about)
+        else:
+            self._count("post", start)
         return _Rendered(result, parts)
 
     def _write(self) -> None:
@@ -411,7 +436,8 @@ class _Run:
                     for sink, part in zip(self.sinks, item.parts):
                         sink.write(item.result, part)
                     self.meter.done += 1
-                self._count("write", start)
+                self._count("write", start, "write", {"frames": len(items)})
+                self._depths()
         except StoppedError:
             pass  # after a failure elsewhere: the sinks keep what they have
         except BaseException as error:
@@ -422,12 +448,26 @@ class _Run:
                 sink.close(complete=self.flow.error is None)
             except BaseException as error:  # the other sinks are closed all the same
                 self.flow.fail(WRITE, error)
-        self._count("write", start)
+        self._count("write", start, "close")
 
-    def _count(self, stage: str, start: float) -> None:
-        elapsed = time.perf_counter() - start
+    def _count(
+        self, stage: str, start: float, span: str = "", about: Optional[Dict[str, Any]] = None
+    ) -> None:
+        """Counts what a stage has spent since ``start``; ``span`` is its name in the trace."""
+        ended = time.perf_counter()
         with self._meter_lock:
-            self.meter.seconds[stage] += elapsed
+            self.meter.seconds[stage] += ended - start
+        if self.trace is not None and span:
+            self.trace.span(span, start, ended, **(about or {}))
+
+    def _depths(self) -> None:
+        if self.trace is not None:
+            self.trace.counter(
+                "queues",
+                prepared=len(self._prepared),
+                submitted=len(self._batches),
+                rendered=len(self._rendered),
+            )
 
 
 def _logits(prediction: Prediction, slot: int) -> Optional[Logits]:

@@ -42,7 +42,7 @@ from .devices import (
     open_devices,
     sim_available,
 )
-from .devices.base import Device
+from .devices.base import Busy, Device
 from .devices.fallback import FallbackDevice
 from .devices.pace import PaceClock, batch_seconds
 from .devices.paced import PacedDevice
@@ -226,6 +226,11 @@ class Session:
             self.reason = f"fallback, for the card was refused: {error}"
             self._switches.append(f"{fallback} computes, for the card was refused: {error}")
         return _CompiledModel(self.artifact, fallback, self.batch, threads)
+
+    def observe(self, busy: Busy) -> None:
+        """Has every computation of the devices told as it ends, where they know of it."""
+        for device in self._model.devices:
+            device.observe(busy)
 
     def incidents(self) -> List[str]:
         """What went wrong since the opening and was mended, in words, oldest first."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from ...errors import DeviceError
 
 Batch = Mapping[str, np.ndarray]
 """Tensor name to array, one entry per input."""
+
+Busy = Callable[[float, float], None]
+"""Called with the beginning and the end of a computation, by ``time.perf_counter``."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,13 @@ class Device(abc.ABC):
     def answer(self, ticket: int) -> Answer:
         """``wait``, and the name of the device that computed; each ticket once, by either."""
         return Answer(self.wait(ticket), self.name)
+
+    def observe(self, busy: Busy) -> None:
+        """Has every computation told as it ends, on the thread that did it.
+
+        A device that does not know when it computes tells nothing.
+        """
+        return
 
     def incidents(self) -> List[str]:
         """What went wrong since the opening and was mended, oldest first."""

@@ -8,7 +8,7 @@ from typing import Dict, List
 import numpy as np
 
 from ...errors import DeviceError
-from .base import Answer, Batch, Device
+from .base import Answer, Batch, Busy, Device
 from .pace import PaceClock
 
 
@@ -58,6 +58,10 @@ class PacedDevice(Device):
             self.seconds = self._device.seconds
         self._clock.wait_until(done)
         return answer
+
+    def observe(self, busy: Busy) -> None:
+        """The device's own computations, not what the card would have been busy for."""
+        self._device.observe(busy)
 
     def incidents(self) -> List[str]:
         """Those of the device."""

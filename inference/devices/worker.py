@@ -16,7 +16,7 @@ from typing import Dict, Optional, Tuple
 import numpy as np
 
 from ...errors import DeviceError, ToolkitError
-from .base import Batch, Device
+from .base import Batch, Busy, Device
 
 Outputs = Dict[str, np.ndarray]
 _Job = Optional[Tuple["Future[Outputs]", Dict[str, np.ndarray]]]
@@ -40,6 +40,11 @@ class WorkerDevice(Device):
         self._running: Dict[int, Future[Outputs]] = {}
         self._next_ticket = 1
         self._closed = False
+        self._busy: Optional[Busy] = None
+
+    def observe(self, busy: Busy) -> None:
+        """See ``Device.observe``."""
+        self._busy = busy
 
     @abc.abstractmethod
     def compute(self, batch: Batch) -> Outputs:
@@ -113,5 +118,8 @@ class WorkerDevice(Device):
     def _timed(self, batch: Dict[str, np.ndarray]) -> Outputs:
         start = time.perf_counter()
         outputs = self.compute(batch)
-        self.seconds += time.perf_counter() - start
+        end = time.perf_counter()
+        self.seconds += end - start
+        if self._busy is not None:
+            self._busy(start, end)
         return outputs
