@@ -15,9 +15,11 @@ from typing import Any, Dict, Iterator, List, Optional
 import numpy as np
 import pytest
 
-from deepfake_fpga.compile.xir.xmodel import write_xmodel
+from deepfake_fpga.compile.xir.attributes import blob
+from deepfake_fpga.compile.xir.xmodel import read_xmodel, write_xmodel
 from deepfake_fpga.errors import DeviceError, MismatchError, UnsupportedError
 from deepfake_fpga.inference.artifact import artifact_of
+from deepfake_fpga.inference.devices import open_device
 from deepfake_fpga.inference.devices.base import Device, TensorInfo
 from deepfake_fpga.inference.devices.card import CardDevice, open_card
 from deepfake_fpga.inference.devices.card_process import WORKER, shared_memory
@@ -180,6 +182,33 @@ def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, temporary: Path
         assert_answers(device, [0])
         assert len(list(temporary.iterdir())) == 2  # the model and the log
     assert not list(temporary.iterdir())
+
+
+def test_constants_taken_from_another_file_reach_the_drop_in(tmp_path: Path) -> None:
+    """As with ``--weights``: the graph in memory has them, its file does not."""
+    other = sums()
+    other.op("conv_weight").attrs["data"] = blob(bytes(6))
+    write_xmodel(other, tmp_path / "model.xmodel")
+    graph, options = sums(), card_options(tmp_path)
+    parts, path = graph.subgraphs("DPU"), tmp_path / "model.xmodel"
+    with open_card(graph, parts, batch=8, model=path, options=options)[0] as device:
+        assert_answers(device, [0])
+
+
+def test_a_subgraph_of_a_genuine_model(shared: Path, tmp_path: Path) -> None:
+    path = shared / "xmodels" / "vck5000_8pe_tf2mnist_v2.5.xmodel"
+    graph = read_xmodel(path)
+    part = next(p for p in graph.subgraphs("DPU") if "dense" in p.name)
+    options = card_options(tmp_path, shuffle=True, strict_buffers=True)
+    with open_card(graph, [part], batch=8, model=path, options=options)[0] as device:
+        (source,) = device.inputs
+        codes = np.random.default_rng(0).integers(-128, 128, source.shape).astype(np.int8)
+        answer = device.wait(device.submit({source.name: codes}))
+    with open_device("reference", graph, part, batch=8) as reference:
+        expected = reference.wait(reference.submit({source.name: codes}))
+    assert set(answer) == set(expected)
+    for name, array in expected.items():
+        assert np.array_equal(answer[name], array)
 
 
 # -- names --------------------------------------------------------------------------------------

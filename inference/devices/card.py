@@ -37,7 +37,8 @@ def open_card(
         graph: the compiled model.
         subgraphs: its DPU subgraphs.
         batch: pictures per submission.
-        model: its file; the graph is written to a temporary one where it is not given.
+        model: its file; the graph is written to a temporary one where it is not given, and for
+            the drop-in runtime where its constants were taken from another file.
         options: how the card is used.
         taps: must be empty; the card returns outputs only.
 
@@ -60,7 +61,7 @@ def open_card(
         checks += check_model(graph, name, runtime.drop_in, environment)
     refuse(checks)
     with contextlib.ExitStack() as stack:
-        if model is None:
+        if model is None or (runtime.drop_in and _has_placed_constants(graph)):
             from ...compile.xir.xmodel import write_xmodel
 
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="deepfake-fpga-"))
@@ -86,6 +87,12 @@ def open_card(
             files.close()
 
     return [CardDevice(card, part, runtime.check.evidence, leave) for part in range(len(subgraphs))]
+
+
+def _has_placed_constants(graph: Graph) -> bool:
+    """Whether constants stand in the operators; a compiler leaves them in the subgraph's blob."""
+    names = {name for part in graph.subgraphs("DPU") for name in part.all_ops()}
+    return any(graph.op(n).type == "const-fix" and bool(graph.op(n).get("data")) for n in names)
 
 
 class CardDevice(Device):
