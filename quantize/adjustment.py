@@ -8,7 +8,7 @@ calibration run itself does not see the adjusted positions.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Dict, List, Optional
+from typing import Collection, Dict, FrozenSet, List, Mapping, Optional
 
 from . import graph as g
 from .graph import Node, QuantizerGraph
@@ -54,12 +54,26 @@ def legal_shifts(given: Positions) -> Positions:
     return result
 
 
+ALIGNED: Mapping[str, FrozenSet[str]] = {
+    "concat": frozenset({g.CONCAT}),
+    "add": frozenset({g.ADD}),
+    "pool": frozenset({g.MAXPOOL, g.AVGPOOL, g.ADAPTIVE_AVGPOOL}),
+}
+"""Operators whose inputs may be given the position of their result, by the word for them."""
+
+
 def adjust(
-    graph: QuantizerGraph, entries: Entries, params: Dict[str, int], outputs: Dict[Node, int]
+    graph: QuantizerGraph,
+    entries: Entries,
+    params: Dict[str, int],
+    outputs: Dict[Node, int],
+    aligned: Collection[str] = (),
 ) -> List[str]:
     """Changes ``params`` and ``outputs`` in place; says in words what it changed.
 
-    The rules run in node order, in releases before 3.5 those for shifts after all others.
+    The inputs of ``aligned`` operators (words of ``ALIGNED``) come first, from the last node to the
+    first. The other rules run in node order, in releases before 3.5 those for shifts after all
+    others.
     """
     notes: List[str] = []
     release = graph.release
@@ -115,6 +129,11 @@ def adjust(
             limit = outputs[entry(source)] + _GATE_POSITION
             move(node, min(outputs[entry(node)], limit), "hard swish's shift would be negative")
 
+    kinds = {op for word in aligned for op in ALIGNED[word]}
+    for node in reversed(graph.nodes):
+        for source in node.inputs if node.op in kinds and entry(node) in outputs else ():
+            if entry(source) in outputs:
+                move(source, outputs[entry(node)], f"as {graph.node_name(node)} has")
     shifted = [node for node in graph.nodes if node.op in g.WEIGHTED]
     others = [node for node in graph.nodes if node.op not in g.WEIGHTED]
     for node in others + shifted if release.shifts_last else graph.nodes:

@@ -77,6 +77,7 @@ def calibrate(
     cap: int = 12,
     on_batch: Optional[OnBatch] = None,
     kept: Optional[Run] = None,
+    by_range: bool = False,
 ) -> Run:
     """Runs ``batches`` through the folded (and equalized) ``graph``.
 
@@ -89,11 +90,12 @@ def calibrate(
         on_batch: called after every batch.
         kept: an earlier run whose fix positions hold; nothing is searched then. So it is after a
             fast finetune, with the tuned parameters in ``graph`` (rule 6.4).
+        by_range: see ``Calibrator``.
 
     Raises:
         DataError: a tensor holds a value that is not finite.
     """
-    calibrator = Calibrator(graph, entries, rate, cap, kept)
+    calibrator = Calibrator(graph, entries, rate, cap, kept, by_range=by_range)
     for number, batch in enumerate(batches):
         calibrator.forward(batch)
         if on_batch is not None:
@@ -109,6 +111,7 @@ class Calibrator:
         on_unusable: called with every tensor that holds values which are not finite; it is then
             left float for that batch and gets no position from it, as the vendor's tool does.
             Without it such a tensor is an error.
+        by_range: take every position from the range of values, without the search for errors.
 
     Attributes:
         images: images seen.
@@ -124,8 +127,10 @@ class Calibrator:
         cap: int = 12,
         kept: Optional[Run] = None,
         on_unusable: Optional[OnUnusable] = None,
+        by_range: bool = False,
     ) -> None:
         self.graph, self.cap, self.kept, self.on_unusable = graph, cap, kept, on_unusable
+        self.by_range = by_range
         self.bits = graph.bits
         self.floats = float_tensors(graph)
         self.positions = {key: self._search_parameter(key) for key in entries.params}
@@ -150,7 +155,7 @@ class Calibrator:
     def _search_parameter(self, key: str) -> int:
         if self.kept is not None:
             return self.kept.params[key]
-        position = search(self.floats[key], self.cap, release=self.graph.release, bits=self.bits)
+        position = search(self.floats[key], self.cap, self.by_range, self.graph.release, self.bits)
         if position is None:
             raise DataError(f"The parameter {key} holds values that are not finite")
         return position
@@ -198,7 +203,7 @@ class Calibrator:
 
     def _quantize(self, node: Node, raw: Tensor) -> Tensor:
         low, high = aminmax(raw)
-        by_range = node.op == g.INPUT or self.kept is not None
+        by_range = self.by_range or node.op == g.INPUT or self.kept is not None
         position = search_within(raw, low, high, self.cap, by_range, self.graph.release, self.bits)
         if position is None and self.on_unusable is not None:
             self.on_unusable(node)

@@ -181,6 +181,7 @@ def finetune(
     on_layer: Optional[OnLayer] = None,
     journal: Optional[Journal] = None,
     found: Optional[Run] = None,
+    by_range: bool = False,
 ) -> Finetuned:
     """Tunes the folded (and equalized) ``graph`` on ``batches``.
 
@@ -193,6 +194,7 @@ def finetune(
         on_layer: called before the first and after every layer.
         journal: where every finished layer is noted, so that a call that is stopped goes on there.
         found: a calibration on the same batches without bias correction, if there is one.
+        by_range: how that calibration is made here if there is none; see ``Calibrator``.
 
     Raises:
         UnsupportedError: a layer is used twice.
@@ -202,7 +204,7 @@ def finetune(
     earlier = None if journal is None else journal.read(graph)
     if earlier is None:
         if found is None:
-            found = calibrate(graph, entries, batches, None, cap)
+            found = calibrate(graph, entries, batches, None, cap, by_range=by_range)
         floats = float_tensors(graph)
         tuned = {
             key: quantize(floats[key], position, Rounding.HALF_AWAY, graph.bits)

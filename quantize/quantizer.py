@@ -67,6 +67,10 @@ class QuantizeOptions:
         max_fix_position: highest fix position of any tensor.
         release: the vendor's release whose rules and file forms are followed.
         bits: of every code, 2 to 8; compilers and cards take 8 only.
+        by_range: take fix positions from the range of values (the vendor's method ``maxmin``), not
+            from the least squared error.
+        aligned: kinds of operators, words of ``ALIGNED``, whose inputs get the position of their
+            result; in releases 3.0 and newer.
     """
 
     equalization: bool = True
@@ -75,12 +79,19 @@ class QuantizeOptions:
     max_fix_position: int = 12
     release: str = DEFAULT.name
     bits: int = BITS
+    by_range: bool = False
+    aligned: Tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.rules()
         if not 2 <= self.bits <= BITS:
             raise UnsupportedError(
                 f"Codes have 2 to {BITS} bits", f"{self.bits} bits", f"use {BITS}"
+            )
+        if self.aligned and not self.rules().nested_pairs:
+            raise UnsupportedError(
+                f"Release {self.release} cannot align the inputs of {' and '.join(self.aligned)}",
+                "releases 3.0 and newer can",
             )
 
     def rules(self) -> Release:
@@ -218,7 +229,8 @@ class Quantizer:
             rules = f"{self._fingerprint} {self.options}"
             journal = Journal(state, digest(rules, [[t.numpy() for t in b] for b in held]))
         cap = self.options.max_fix_position
-        return finetune(self.graph, self.entries, held, cap, on_layer, journal, found)
+        by_range = self.options.by_range
+        return finetune(self.graph, self.entries, held, cap, on_layer, journal, found, by_range)
 
     def check_finetune(self) -> None:
         """Refuses a release whose fast finetune is not known.
@@ -286,6 +298,7 @@ class Quantizer:
             self.options.max_fix_position,
             None if tuned is None else tuned.found,
             on_unusable,
+            self.options.by_range,
         )
 
     def calibration(self, found: Run, tuned: Optional[Finetuned] = None) -> Calibration:
@@ -372,7 +385,7 @@ class Quantizer:
         adjustments: List[str] = []
         complete = all(node in outputs for node in self.entries.filled)
         if complete or not self.graph.release.null_stops_adjustment:
-            adjustments = adjust(self.graph, self.entries, params, outputs)
+            adjustments = adjust(self.graph, self.entries, params, outputs, self.options.aligned)
         corrections = None
         if self.options.bias_correction:
             corrections = {

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import List, Optional, Tuple
 
 import pytest
 
 from deepfake_fpga.quantize.adjustment import Positions, adjust, legal_shifts
 from deepfake_fpga.quantize.graph import (
+    ADD,
+    CONCAT,
     CONV2D,
     HARDSIGMOID,
     HARDSWISH,
     INPUT,
+    MAXPOOL,
     RELU,
     RESIZE,
     Node,
@@ -110,3 +113,33 @@ def test_gates(op: str, before: tuple, after: tuple) -> None:  # type: ignore[ty
     outputs = dict(zip(graph.nodes, before))
     adjust(graph, entries(graph), {}, outputs)
     assert tuple(outputs.values()) == after
+
+
+@pytest.mark.parametrize(
+    ("aligned", "positions"),
+    [
+        ((), [7, 5, 6, 4, 3]),
+        (("pool",), [7, 5, 6, 3, 3]),
+        (("add",), [6, 6, 6, 4, 3]),
+        (("concat",), [7, 5, 4, 4, 3]),
+        # From the last node to the first, each reads what later ones were given.
+        (("add", "concat", "pool"), [3, 3, 3, 3, 3]),
+    ],
+)
+def test_inputs_that_take_the_position_of_the_result(
+    aligned: Tuple[str, ...], positions: List[int]
+) -> None:
+    graph = QuantizerGraph("Net")
+    left, right = (Node(INPUT, f"input_{i}", [], (1, 3, 4, 4)) for i in range(2))
+    total = Node(ADD, "Net", [left, right], (1, 3, 4, 4))
+    joined = Node(CONCAT, "Net", [total, total], (1, 6, 4, 4))
+    pooled = Node(MAXPOOL, "Net", [joined], (1, 6, 2, 2))
+    graph.nodes = [left, right, total, joined, pooled]
+    graph.outputs = pooled
+    graph.number()
+    listed = entries(graph)
+    # As if the sum had another reader too, and so a position of its own.
+    outputs = dict(zip(graph.nodes, [7, 5, 6, 4, 3]))
+    notes = adjust(graph, listed, {}, outputs, aligned)
+    assert list(outputs.values()) == positions
+    assert len(notes) == sum(a != b for a, b in zip(positions, [7, 5, 6, 4, 3]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
@@ -109,6 +110,20 @@ def test_exports_the_recorded_xmodel(
     found = diff_graphs(read_xmodel(theirs), read_xmodel(ours), ignore_trace_numbers=True)
     assert [str(difference) for difference in found] == []
     assert f"Successfully convert 'PoolLinear' to xmodel.({ours})" in said()
+
+
+@pytest.mark.parametrize("name", golden.MICRO)
+def test_takes_a_calibration_of_the_genuine_tool(name: str, nndct: Any, data: Path) -> None:
+    case = golden.recording(name, data, Path)
+    for file in ("quant_info.json", "bias_corr.pth"):
+        shutil.copy(str(case.folder / file), file)
+    quantizer, (answers,) = answered(nndct, case.model(), case.inputs("test"), output_dir=".")
+    (theirs,) = case.arrays("quant_outputs").values()
+    float_end = name == "micro_d_pool_linear_sigmoid"
+    assert np.abs(answers - theirs).max() <= (golden.SIGMOID_TOLERANCE if float_end else 0)
+    os.remove("quant_info.json")
+    quantizer.export_quant_config()
+    assert Path("quant_info.json").read_bytes() == (case.folder / "quant_info.json").read_bytes()
 
 
 def test_files_are_those_of_our_own_command(nndct: Any, data: Path, tmp_path: Path) -> None:

@@ -496,6 +496,48 @@ def test_four_bits(nndct: Any, micro: golden.Recording) -> None:
         nndct.torch_quantizer("calib", Mobile(), (noise(1, 3, 32, 32),), bitwidth=4)
 
 
+def test_positions_from_the_range(
+    monkeypatch: pytest.MonkeyPatch, nndct: Any, micro: golden.Recording
+) -> None:
+    change = {"overall_quantize_config": {"method": "maxmin", "round_mode": "half_up"}}
+    Path("config.json").write_text(json.dumps(change))
+    model, images = micro.model(), micro.inputs("calib")
+    with torch.no_grad():
+        model.conv.weight[0, 0, 0, 0] = 2.0  # type: ignore[union-attr,operator]
+    calibrate(nndct, model, images, output_dir="searched")
+    calibrate(nndct, model, images, quant_config_file="config.json", output_dir="ranged")
+    searched, ranged = (
+        json.loads(Path(f, "quant_info.json").read_text()) for f in ("searched", "ranged")
+    )
+    weight = "ConvBias::conv.weight"
+    # 2 / 127.5 is more than 2**-6. The search clips that one weight for the others' sake.
+    assert ranged["param"][weight] == [[8, 5]]
+    assert searched["param"][weight] == [[8, 6]]
+    option = importlib.import_module("nndct_shared.options").NndctOption.nndct_diffs_mode
+    monkeypatch.setattr(option, "value", "maxmin")
+    calibrate(nndct, model, images, output_dir="again")
+    ours, theirs = (Path(f, "quant_info.json").read_text() for f in ("again", "ranged"))
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("release", ["2.5", "3.0"])
+def test_inputs_that_take_the_position_of_the_result(release: str, nndct: Any, data: Path) -> None:
+    case = golden.recording("micro_c_convt_concat", data, Path)
+    change = {**CONFIG, "include_bias_corr": True, "change_pool_input_fix": True}
+    Path("config.json").write_text(json.dumps(change))
+    images = case.inputs("calib")
+    images[:, 0] *= 8
+    act = lambda: calibrate(nndct, case.model(), images, quant_config_file="config.json")  # noqa: E731
+    if release == "2.5":
+        with pytest.raises(UnsupportedError, match="pool"):
+            act()
+        return
+    act()
+    found = json.loads(Path("quantize_result/quant_info.json").read_text())["output"]
+    relu, pool = (found[name] for name in found if "ReLU" in name or "MaxPool" in name)
+    assert relu == pool
+
+
 # --- what the drop-in does not do -----------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from ....errors import UnsupportedError
 from ..nndct_shared.messages import leave
@@ -49,7 +49,7 @@ _ONLY: Mapping[str, Any] = {
     "calib_statistic_method": "modal",
 }
 _METHODS = ["diffs", "maxmin"]
-_NOT_FOLLOWED = ("convert_silu_to_hswish", "change_concat_input_fix", "change_pool_input_fix")
+_NOT_FOLLOWED = ("convert_silu_to_hswish",)
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Config:
         correction_rate: step of that.
         max_fix_position: highest fix position.
         bits: of every tensor.
+        by_range, aligned: see ``QuantizeOptions``.
     """
 
     equalization: bool
@@ -68,6 +69,8 @@ class Config:
     correction_rate: float
     max_fix_position: int
     bits: int
+    by_range: bool
+    aligned: Tuple[str, ...]
 
 
 def configured(path: Optional[str], bitwidth: Optional[int]) -> Config:
@@ -83,12 +86,21 @@ def configured(path: Optional[str], bitwidth: Optional[int]) -> Config:
         "include_cle": on and NndctOption.nndct_equalization.value,
         "include_bias_corr": on and NndctOption.nndct_param_corr.value,
     }
+    aligned = {
+        "concat": NndctOption.nndct_change_concat_input_fix.value,
+        "add": NndctOption.nndct_change_add_input_fix.value,
+        "pool": NndctOption.nndct_change_pool_input_fix.value,
+    }
+    by_range = NndctOption.nndct_diffs_mode.value != "mse"
     bits = 8 if bitwidth is None else int(bitwidth)
     if path is not None:
         with open(path, encoding="utf-8") as file:
             given = json.load(file)
         _check_keys(given)
-        bits = _check_tensors(given, bits)
+        bits, method = _check_tensors(given, bits)
+        by_range = by_range or method == "maxmin"
+        for word in aligned:
+            aligned[word] = given.get(f"change_{word}_input_fix", aligned[word])
         switches.update({key: bool(given[key]) for key in switches if key in given})
     return Config(
         switches["include_cle"],
@@ -96,6 +108,8 @@ def configured(path: Optional[str], bitwidth: Optional[int]) -> Config:
         NndctOption.nndct_param_corr_rate.value,
         NndctOption.nndct_max_fix_position.value,
         bits,
+        by_range,
+        tuple(word for word, wanted in aligned.items() if wanted),
     )
 
 
@@ -122,13 +136,14 @@ def _check_keys(given: Dict[str, Any]) -> None:
         raise _unsupported(f"quantizable_data_type: {kinds}")
 
 
-def _check_tensors(given: Dict[str, Any], bits: int) -> int:
+def _check_tensors(given: Dict[str, Any], bits: int) -> Tuple[int, str]:
+    """The bits and the method of all tensors."""
     overall = given.get("overall_quantize_config", {})
     classes = given.get("tensor_quantize_config", {})
     for kind in classes:
         if kind not in _CLASSES:
             raise _refuse(f"Unsupported keyword in quantization config: '{kind}'. ")
-    widths = set()
+    widths, methods = set(), set()
     for kind in _CLASSES:
         own = classes.get(kind, {})
         for key in (*overall, *own):
@@ -137,9 +152,13 @@ def _check_tensors(given: Dict[str, Any], bits: int) -> int:
         found = {**_DEFAULTS, "bit_width": bits, **overall, **own}
         _check_class(kind, found)
         widths.add(int(found["bit_width"]))
+        if kind != "input":
+            methods.add(str(found["method"]))
     if len(widths) > 1:
         raise _unsupported(f"tensors of {sorted(widths)} bits in one model")
-    return widths.pop()
+    if len(methods) > 1:
+        raise _unsupported("several methods in one model")
+    return widths.pop(), methods.pop()
 
 
 def _check_class(kind: str, found: Dict[str, Any]) -> None:
@@ -159,8 +178,6 @@ def _check_class(kind: str, found: Dict[str, Any]) -> None:
     for key, value in _ONLY.items():
         if found[key] != value:
             raise _refuse(f"Only support {key} {value} in DPU device if datatype is int")
-    if found["method"] != "diffs":
-        raise _unsupported(f"method: {found['method']!r}")
 
 
 def _unsupported(what: str) -> UnsupportedError:

@@ -121,6 +121,8 @@ class TorchQuantProcessor:
             max_fix_position=config.max_fix_position,
             release=release(),
             bits=config.bits,
+            by_range=config.by_range,
+            aligned=config.aligned,
         )
         ours = self._parsed(model, example, options)
         self.quantizer = TorchQuantizer(ours, forward, mode)
@@ -303,8 +305,8 @@ class TorchQuantProcessor:
                 self._screen.warning2user(
                     "TENSOR_NOT_QUANTIZED", f"The tensor {name} has no quantization step."
                 )
-        for words in found.adjustments:
-            self._screen.warning2user("SHIFT_CHECK", _shift_text(words))
+        for text in filter(None, map(_shift_text, found.adjustments)):
+            self._screen.warning2user("SHIFT_CHECK", text)
         self._screen.info(f"=>Exporting quant config.({self._shown(path.name)})")
         found.info.save(Path(self.output_dir))
 
@@ -350,12 +352,12 @@ def _on_cpu(value: Any) -> Any:
     return value.detach().cpu() if _is_tensor(value) else value
 
 
-def _shift_text(words: str) -> str:
-    """One of our adjustments in the genuine words where it is one of shifts."""
-    found = re.match(r"(\w+) (\S+): fix position (-?\d+) to (-?\d+), (.*shift.*)", words)
+def _shift_text(words: str) -> Optional[str]:
+    """One of our adjustments in the genuine words; it tells of those for shifts only."""
+    found = re.match(r"(\w+) (\S+): fix position (-?\d+) to (-?\d+), .*shift", words)
     if found is None:
-        return words
-    role, name, before, after, _ = found.groups()
+        return None
+    role, name, before, after = found.groups()
     return f"{role} {name} value is too small, so adjust the fix position from {before} to {after}"
 
 
