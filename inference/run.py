@@ -123,6 +123,7 @@ def run(
     notes.extend(session.incidents())
     notes.extend(note for sink in sinks for note in sink.notes)
     written = [path for sink in sinks for path in sink.outputs()]
+    written.sort(key=lambda path: path.name != RECORDS)
     summary = Summary(
         complete=failure is None,
         error="" if failure is None else _words(failure),
@@ -154,7 +155,6 @@ def run(
 def _sinks(
     sources: Sequence[Source], session: Session, output: Path, options: RunOptions
 ) -> List[Sink]:
-    sinks: List[Sink] = [RecordSink(output / RECORDS)]
     about = {
         "model": str(session.artifact.path),
         "model_reason": options.model_reason,
@@ -163,8 +163,11 @@ def _sinks(
         "threshold": options.threshold,
         "sources": ", ".join(source.name for source in sources),
     }
+    # Those that may refuse to open come first, before the records of an earlier run are replaced.
+    sinks = list(options.viewers)
     for form in dict.fromkeys(options.formats):
         sinks.append(sink_of(form, output, at_source=options.rle_at_source, about=about))
+    sinks.append(RecordSink(output / RECORDS))
     if options.pictures:
         videos = sum(source.kind == "video" for source in sources)
         if videos < len(sources):
@@ -172,7 +175,7 @@ def _sinks(
             sinks.append(OverlaySink(output / "overlays", options.beside))
         if videos:
             sinks.append(OverlayVideoSink(output, options.beside, several=videos > 1))
-    return [*sinks, *options.viewers]
+    return sinks
 
 
 def _guard_inputs(sources: Sequence[Source], output: Path, formats: Sequence[Format]) -> None:
