@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Callable, List, Optional, Sequence, Set, Tuple
 import click
 
 from ...errors import DataError, UsageError
+from ..parameters import address, list_of
 from ..progress import progress_bar
 
 if TYPE_CHECKING:
+    from ...inference.sinks import Sink
     from ...inference.sources import Source
     from ...inference.summary import Summary
 
 DEVICES = ["auto", "sim", "reference", "null", "replay", "float", "card"]
+
+FORMATS = ["csv", "sqlite", "npy", "rle", "rle-list"]
 
 
 @click.command(
@@ -27,6 +31,8 @@ Examples:
   deepfake-fpga run --images faces -o result --labels metadata.json
   deepfake-fpga run --images 'faces/*_0.png' -o result --side-by-side
   deepfake-fpga run --images faces -o result --no-overlay --json
+  deepfake-fpga run --images faces -o result --write csv,sqlite,rle
+  deepfake-fpga run --video clip.mp4 -o result --serve 8080
   deepfake-fpga run --video clip.mp4 -o result --device card --fallback sim
 
 \b
@@ -35,6 +41,15 @@ In the output folder:
   summary.json       counts, verdict, speed by stage
   masks/ overlays/   PNG files, for images
   overlay.mp4        for a video: same rate and frame count, sound kept
+
+\b
+More with --write:
+  csv       records.csv, the records as a table
+  sqlite    records.sqlite, tables runs and frames; each run adds to them
+  rle       masks.rle.jsonl, masks as COCO run lengths (pycocotools)
+  rle-list  masks.counts.jsonl, the same with lists of numbers
+  npy       segmentation_output_array.npy, classification_output_array.npy:
+            what the network gave, as DeepYNet's scripts write it, 0.8 MB a frame
 
 Exit status: 0 done, 1 nothing could be judged or the work failed, 2 wrong use.""",
 )
@@ -107,6 +122,30 @@ Exit status: 0 done, 1 nothing could be judged or the work failed, 2 wrong use."
 @click.option("--no-overlay", is_flag=True, help="Write no pictures and no video.")
 @click.option("--side-by-side", is_flag=True, help="Put the original left of its overlay.")
 @click.option(
+    "--write",
+    multiple=True,
+    type=list_of(FORMATS),
+    metavar="FORMAT,...",
+    help=f"Other forms of the results beside records.jsonl: {', '.join(FORMATS)}.",
+)
+@click.option(
+    "--rle-size",
+    type=click.Choice(["source", "network"]),
+    default="source",
+    show_default=True,
+    help="Size of the masks of --write rle: that of the picture or that of the network.",
+)
+@click.option(
+    "--show", "window", is_flag=True, help="Show the overlay in a window while the run lasts."
+)
+@click.option(
+    "--serve",
+    type=address,
+    metavar="[HOST:]PORT",
+    help="Show overlay, verdict and rate on a page in the browser while the run lasts. Only "
+    "this machine sees it unless a HOST is given; PORT 0 takes one that is free.",
+)
+@click.option(
     "--labels",
     type=click.Path(path_type=Path),
     metavar="metadata.json",
@@ -161,6 +200,10 @@ def command(
     threads: Optional[int],
     no_overlay: bool,
     side_by_side: bool,
+    write: Tuple[Tuple[str, ...], ...],
+    rle_size: str,
+    window: bool,
+    serve: Optional[Tuple[str, int]],
     labels: Optional[Path],
     threshold: float,
     checkpoint: Optional[Path],
@@ -210,11 +253,13 @@ def command(
     from ...inference.labels import read_labels
     from ...inference.run import RunOptions, run
     from ...inference.session import Session
+    from ...inference.sinks import Format
     from ..defaults import choose_checkpoint, choose_model
 
     say: Callable[[str], None] = _nothing if quiet else _say
     sources = open_sources(images, videos)
     accuracy = None if labels is None else read_labels(labels)
+    viewers = _viewers(window, serve, side_by_side, say)
     path, model_reason = choose_model(model, build_dir)
     if device == "float" and checkpoint is None:
         checkpoint = choose_checkpoint(path, build_dir)
@@ -250,6 +295,9 @@ def command(
             beside=side_by_side,
             accuracy=accuracy,
             model_reason=model_reason,
+            formats=tuple(Format(name) for names in write for name in names),
+            rle_at_source=rle_size == "source",
+            viewers=viewers,
         )
         told: Set[str] = set()
         with progress_bar("run", "frame", quiet=quiet) as progress:
@@ -275,6 +323,27 @@ def command(
             whole.reason,
             f"look at the reasons in {output / 'records.jsonl'}",
         )
+
+
+def _viewers(
+    window: bool,
+    serve: Optional[Tuple[str, int]],
+    beside: bool,
+    say: Callable[[str], None],
+) -> List[Sink]:
+    from ...inference.sinks import PageSink, WindowSink
+
+    viewers: List[Sink] = []
+    if window:
+        viewers.append(WindowSink(beside))
+    if serve is not None:
+        host, port = serve
+        viewers.append(PageSink(host, port, beside, lambda url: say(f"Watch: {url}")))
+        if not (host.startswith("127.") or host in ("localhost", "::1")):
+            click.echo(
+                f"Warning: whoever reaches {host} over the network sees the pictures", err=True
+            )
+    return viewers
 
 
 def open_sources(images: Sequence[str], videos: Sequence[str]) -> List[Source]:
