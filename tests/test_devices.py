@@ -32,6 +32,7 @@ from deepfake_fpga.inference.devices.sim import SimDevice
 from deepfake_fpga.preprocessing import Preprocessing, quantization_table
 
 from .cards import card_options, for_card
+from .needs import needs_sim
 
 Open = Callable[[Graph, int, Sequence[str]], Device]
 
@@ -717,6 +718,7 @@ def test_a_tap_that_is_not_there_is_refused(exact: Open) -> None:
         exact(small_graph(), 1, ["nowhere"])
 
 
+@needs_sim
 def test_auto_takes_the_simulated_card_and_says_what_is_missing() -> None:
     name, reason = choose_device("auto")
     assert name == "sim"
@@ -724,6 +726,7 @@ def test_auto_takes_the_simulated_card_and_says_what_is_missing() -> None:
     assert "XLNX_VART_FIRMWARE" in reason
 
 
+@needs_sim
 @pytest.mark.parametrize("missing", ["onnx", "onnxruntime"])
 def test_auto_without_onnx_takes_the_reference(
     missing: str, monkeypatch: pytest.MonkeyPatch

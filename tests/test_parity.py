@@ -27,6 +27,8 @@ from deepfake_fpga.inference.session import Session
 from deepfake_fpga.inference.sides import Feeds, Side, Value
 from deepfake_fpga.inference.wiring import Step, Wiring, align, common_name
 
+from .needs import needs_sim
+
 Change = Callable[[Graph], None]
 
 
@@ -359,6 +361,7 @@ def call(*words: Any) -> int:
     return code
 
 
+@needs_sim
 def test_equal_is_status_0(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = tmp_path / "faces"
     images.mkdir()

@@ -18,6 +18,7 @@ from deepfake_fpga.inference import artifact
 from deepfake_fpga.inference.devices.handmade import uynet
 
 from .clips import write_clip
+from .needs import needs_sim
 
 
 @pytest.fixture(scope="session")
@@ -190,6 +191,7 @@ def test_the_build_folder_comes_before_the_shipped_model(
     assert "--model" in reason
 
 
+@needs_sim
 def test_a_run_is_recorded_and_played_back(
     images: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

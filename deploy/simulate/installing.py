@@ -53,6 +53,9 @@ class DropInFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
         """The module under its full name."""
         module = importlib.import_module(f"{__package__}.{spec.name}")
+        if spec.name == "vart":
+            # As the genuine module does, also where ours is loaded already.
+            importlib.import_module("xir")
         self._specs[spec.name] = module.__spec__
         return module
 

@@ -7,14 +7,7 @@ keeps its graph alive.
 
 from __future__ import annotations
 
-import importlib
-
-from ..installing import is_installed
 from .runner import Runner, RunnerExt, TensorBuffer
 
 __drop_in__ = "deepfake-fpga"
 __all__ = ["Runner", "RunnerExt", "TensorBuffer"]
-
-if is_installed():
-    # The genuine module imports the other one.
-    importlib.import_module("xir")
