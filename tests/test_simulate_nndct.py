@@ -5,6 +5,7 @@ What it leaves and answers is held against the vendor's recordings.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -333,6 +334,16 @@ def test_the_quantized_model_is_a_module(nndct: Any, data: Path) -> None:
     assert len(state) == len(theirs)
     for (key, value), code in zip(state.items(), theirs.values()):
         assert np.array_equal(value.numpy() * 2.0 ** positions[key], code)
+
+
+def test_copies_and_wrapped_models(
+    nndct: Any, micro: golden.Recording, said: Callable[[], str]
+) -> None:
+    calibrate(nndct, nn.DataParallel(micro.model()), micro.inputs("calib"))
+    assert "[VAIQ_WARN][QUANTIZER_TORCH_DATA_PARALLEL]" in said()
+    quantizer, (answers,) = answered(nndct, micro.model(), micro.inputs("test"))
+    twin = copy.deepcopy(quantizer.quant_model)
+    assert np.array_equal(twin(micro.inputs("test")).numpy(), answers)
 
 
 def test_structures_names_and_defaults(nndct: Any) -> None:
