@@ -16,6 +16,8 @@ class Graph:
     def deserialize(path):
         vart.fault("deserialize")
         return Graph()
+    def __del__(self):
+        vart.note("graph")
     def get_root_subgraph(self):
         return self
     def toposort_child_subgraph(self):
@@ -23,6 +25,8 @@ class Graph:
 class Subgraph:
     def __init__(self, graph):
         self.graph = graph
+    def __del__(self):
+        vart.note("subgraph")
     def get_name(self):
         return "subgraph_dpu"
 """
@@ -38,6 +42,10 @@ def count(name):
     with open(os.path.join(STATE, name), "a") as stream:
         stream.write(".")
         return stream.tell()
+
+def note(name):
+    with open(os.path.join(STATE, "released"), "a") as stream:
+        stream.write(name + " ")
 
 def fault(place):
     if FAULT == place + " raises":
@@ -67,6 +75,8 @@ class Runner:
         return Runner(subgraph)
     def __init__(self, subgraph):
         self.jobs = {}
+    def __del__(self):
+        note("runner")
     def get_input_tensors(self):
         return [Tensor("image_fix_upload_0", 4, 4, 3)]
     def get_output_tensors(self):
@@ -103,6 +113,12 @@ def fake_vendor(folder: Path, fault: str = "", **variables: str) -> Dict[str, st
     (folder / "vart.py").write_text(VART, encoding="utf-8")
     found = {"PYTHONPATH": str(folder), "FAKE_STATE": str(state), "FAKE_FAULT": fault}
     return {**found, **variables}
+
+
+def released(folder: Path) -> str:
+    """What was let go by the processes, in order."""
+    file = folder / "state" / "released"
+    return file.read_text(encoding="utf-8").strip() if file.exists() else ""
 
 
 def jobs_begun(folder: Path) -> int:

@@ -15,7 +15,7 @@ from deepfake_fpga.inference.devices.card_failures import KNOWN, explain
 from deepfake_fpga.inference.devices.card_process import signal_name
 
 from .cards import batch_of_sums, card_options, right
-from .fake_vendor import fake_vendor, jobs_begun
+from .fake_vendor import fake_vendor, jobs_begun, released
 from .test_card_device import assert_answers, opened
 
 SHORT = 1.0
@@ -159,6 +159,21 @@ def test_noise_on_standard_output_and_tensors_in_another_order(tmp_path: Path) -
     with fake(tmp_path) as device:
         assert_answers(device, list(range(10)))
     assert jobs_begun(tmp_path / "fake") == 10
+
+
+def test_the_runner_is_let_go_before_the_subgraph_and_the_graph(tmp_path: Path) -> None:
+    """They do not keep each other alive, so another order is a crash."""
+    with fake(tmp_path) as device:
+        assert_answers(device, [0])
+        assert released(tmp_path / "fake") == ""
+    assert released(tmp_path / "fake") == "runner subgraph graph"
+
+
+def test_all_is_let_go_after_an_exception_too(tmp_path: Path) -> None:
+    with fake(tmp_path, "execute raises") as device:
+        assert_answers(device, list(range(6)))
+        assert released(tmp_path / "fake") == "runner subgraph graph"
+    assert released(tmp_path / "fake") == "runner subgraph graph runner subgraph graph"
 
 
 @pytest.mark.parametrize("engines", [4, 6, 12])

@@ -123,7 +123,7 @@ class CardProcess:
             self._commands.close()
         limit = time.monotonic() + seconds
         # Until the end of its answers: a full pipe must not keep it.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             while time.monotonic() < limit and self._process.poll() is None:
                 left = max(0.0, min(0.05, limit - time.monotonic()))
                 if select.select([self._replies], [], [], left)[0] and not os.read(

@@ -318,7 +318,7 @@ class Card:
         Raises:
             DeviceError: the child is not to be replaced, or cannot be.
         """
-        runner.end(0.0)
+        runner.end(self._options.close_seconds)
         with self._lock:
             self._runner, self._keep_log = None, True
             self._free = []  # nothing is sent before the new child is ready

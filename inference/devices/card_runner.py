@@ -22,6 +22,7 @@ SLOTS = 4
 INSTEAD = "deepfake-fpga run --device sim, or --fallback sim to go on without the card"
 
 _OPENING, _COMPUTING = "while it opened the model", "while it computed"
+_LEAVE_SECONDS = 2.0
 _PAGE = 4096
 
 
@@ -137,7 +138,7 @@ class CardRunner:
             self._process.send(map=memory.size, slots=self._slots, tensors=self._offsets)
             self._expect("mapped")
         except BaseException:
-            self._process.kill()
+            self._process.end(_LEAVE_SECONDS)
             raise
 
     @property

@@ -209,16 +209,19 @@ def main() -> int:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     worker = Worker(answers)
+    status = ORDINARY_END
     try:
         worker.serve(Commands(0))
-        worker.release()
-        worker.say(closed=True)
     except BrokenPipeError:
         return FAILED
     except Exception as error:
+        status = FAILED
         worker.say(failed=type(error).__name__, text=str(error))
-        return FAILED
-    return ORDINARY_END
+    # Not before: while an exception is treated, its traceback still holds the runner.
+    worker.release()
+    if status == ORDINARY_END:
+        worker.say(closed=True)
+    return status
 
 
 if __name__ == "__main__":
