@@ -27,7 +27,9 @@ from .sinks import (
     Sink,
     sink_of,
 )
-from .sources import Source, VideoSource
+from .sources import Source
+from .sources.base import Collection
+from .sources.content import IMAGE_SUFFIXES
 from .summary import Summary, Tally
 
 RECORDS = "records.jsonl"
@@ -169,12 +171,14 @@ def _sinks(
         sinks.append(sink_of(form, output, at_source=options.rle_at_source, about=about))
     sinks.append(RecordSink(output / RECORDS))
     if options.pictures:
-        videos = sum(source.kind == "video" for source in sources)
-        if videos < len(sources):
+        if any(source.kind in ("images", "mixed") for source in sources):
             sinks.append(MaskSink(output / "masks"))
             sinks.append(OverlaySink(output / "overlays", options.beside))
-        if videos:
-            sinks.append(OverlayVideoSink(output, options.beside, several=videos > 1))
+        shown = [source for source in sources if source.kind != "images"]
+        if shown:
+            several = len(shown) > 1 or isinstance(shown[0], Collection)
+            live = [place for place, source in enumerate(sources) if source.live]
+            sinks.append(OverlayVideoSink(output, options.beside, several, live=live))
     return sinks
 
 
@@ -182,18 +186,19 @@ def _guard_inputs(sources: Sequence[Source], output: Path, formats: Sequence[For
     """Refuses an output folder in which results would take the place of what is read."""
     files = {RECORDS, SUMMARY}.union(*(form.files for form in formats))
     for source in sources:
-        if isinstance(source, VideoSource):
-            inside = source.info.path.resolve().parent == output.resolve()
-            name = source.info.path.name
-            clash = inside and (name.startswith("overlay") or name in files)
-        else:
-            folders = {(output / name).resolve() for name in ("masks", "overlays")}
-            paths = getattr(source, "paths", [])
-            parents = {path.parent for path in paths}
-            clash = any(parent.resolve() in folders for parent in parents)
-            named = {path.parent for path in paths if path.name in files}
-            clash = clash or any(parent.resolve() == output.resolve() for parent in named)
-        if clash:
+        folders = {(output / name).resolve() for name in ("masks", "overlays")}
+        paths = list(source.places())
+        parents = {path.parent for path in paths}
+        if len(paths) == 1:  # it may be a folder whose files are not known yet
+            parents.add(paths[0])
+        clash = any(parent.resolve() in folders for parent in parents)
+        replaced = {
+            path.parent
+            for path in paths
+            if path.name in files
+            or (path.name.startswith("overlay") and path.suffix.lower() not in IMAGE_SUFFIXES)
+        }
+        if clash or any(parent.resolve() == output.resolve() for parent in replaced):
             raise UsageError(
                 f"Results in {output} could replace what is read from {source.name}",
                 f"masks/, overlays/, overlay.mp4, {', '.join(sorted(files))} are written there",

@@ -7,7 +7,7 @@ import sys
 import wave
 from fractions import Fraction
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 import cv2
 import numpy as np
@@ -354,3 +354,48 @@ def test_a_gif_is_read_without_pyav_or_refused(monkeypatch: pytest.MonkeyPatch) 
         assert "pip install av" in reason
     else:
         np.testing.assert_array_equal(image, np.repeat(mask[..., None] * 255, 3, axis=2))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "times"),
+    [
+        ("x.mp4", {"g": "5"}, None),
+        ("x.mkv", {"g": "7", "bf": "2"}, None),
+        ("x.avi", {"g": "5"}, None),
+        ("x.ts", {"g": "5", "bf": "2"}, None),
+        ("x.mp4", {"g": "4", "x264-params": "open-gop=1:bframes=3:b-adapt=0"}, None),
+        ("vfr.mp4", {"g": "3"}, [0, 40, 50, 130, 131, 400, 900, 910, 950, 1000, 1500, 1501]),
+    ],
+)
+@pytest.mark.parametrize("begin", [0.2, 0.40001, 0.52, 1.5, 99.0])
+def test_beginning_later_gives_the_same_frames_with_the_same_numbers(
+    name: str, options: Any, times: Any, begin: float, video: Open, tmp_path: Path
+) -> None:
+    path = write_clip(
+        tmp_path / name, 12 if times else 40, options=options, times=times,
+        time_base=Fraction(1, 1000) if times else None,
+    )  # fmt: skip
+    whole = {frame.index: frame for frame in video(str(path))}
+    source = video(str(path))
+    source.begin = begin
+    frames = [frame for frame in source if frame.time is not None and frame.time >= begin]
+    wanted = [index for index, frame in whole.items() if (frame.time or 0) >= begin]
+    assert [frame.index for frame in frames] == wanted
+    for frame in frames:
+        other = whole[frame.index]
+        assert (frame.time, frame.pts) == (other.time, other.pts)
+        assert frame.image is not None
+        assert other.image is not None
+        np.testing.assert_array_equal(frame.image, other.image)
+
+
+@needs_av
+def test_beginning_later_does_not_decode_what_comes_before(tmp_path: Path) -> None:
+    options = {"g": "10", "bf": "0", "x264-params": "scenecut=0"}
+    path = write_clip(tmp_path / "x.mp4", 200, options=options)
+    source = AvVideoSource(str(path))
+    source.begin = 9.0
+    first = next(iter(source))
+    assert (first.index, first.time) == (180, 9.0)
+    source.begin = 9.45
+    assert next(iter(source)).index == 180  # the key frame before

@@ -1,9 +1,9 @@
-"""Where frames come from: image files, folders, patterns, videos."""
+"""Where frames come from: files of any number, archives, streams, cameras, standard input."""
 
 from __future__ import annotations
 
 from .base import Read, Source
-from .images import ImageSource, open_images
+from .files import FilesSource, open_images
 from .video import VideoSource, open_video
 
-__all__ = ["ImageSource", "Read", "Source", "VideoSource", "open_images", "open_video"]
+__all__ = ["FilesSource", "Read", "Source", "VideoSource", "open_images", "open_video"]

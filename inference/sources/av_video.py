@@ -11,16 +11,17 @@ import contextlib
 import functools
 import math
 import struct
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, cast
 
 import numpy as np
 
 from ...errors import FormatError
 from ..ffmpeg import load_av, to_rgb
 from ..records import Frame, Status, VideoInfo
-from .base import Read
+from .base import Read, TimedRead
 from .video import FALLBACK_RATE, NO_INDEX, VideoSource
 
 
@@ -51,10 +52,12 @@ class AvVideoSource(VideoSource):
     def reads(self) -> Iterator[Read]:
         """Decodes in order; each call turns one decoded frame into RGB."""
         av = load_av()
-        with _open(self.info.path) as container:
-            stream = _stream(container, self.info.path)
+        with _open(self.path) as container:
+            stream = _stream(container, self.path)
             stream.thread_type = "AUTO"
             timeline = _Timeline(self)
+            if self.begin > 0:
+                timeline.skip(_seek(container, stream, self))
             packets = container.demux(stream)
             while True:
                 try:
@@ -84,6 +87,14 @@ class AvVideoSource(VideoSource):
             self.length = timeline.index
 
 
+@dataclass(frozen=True)
+class _Landing:
+    """Where a seek leads: the time of a key frame and the number of frames before it."""
+
+    pts: int
+    index: int
+
+
 class _Timeline:
     """Gives every frame its index and time, and every packet without a frame its place.
 
@@ -101,10 +112,16 @@ class _Timeline:
         self._turns: Optional[int] = None
         self._offset = math.floor(self.info.start / self.info.time_base)
         self._last = -1
+        self._floor: Optional[int] = None
+
+    def skip(self, landing: Optional[_Landing]) -> None:
+        """Begins where a seek has led; what the decoder gives from before has been counted."""
+        if landing is not None:
+            self.index, self._floor = landing.index, landing.pts
 
     def expect(self, packet: Any) -> None:
         """Notes that a packet should give a frame."""
-        if packet.size and packet.pts is not None and not getattr(packet, "is_discard", False):
+        if _shows(packet) and (self._floor is None or packet.pts >= self._floor):
             self._waiting[packet.pts] = None
 
     def failed(self, packet: Any, reason: str) -> Iterator[Read]:
@@ -118,12 +135,14 @@ class _Timeline:
         if self._turns is None:
             self._turns = quarter_turns(frame)
         if frame.pts is not None:
+            if self._floor is not None and frame.pts < self._floor:
+                return
             self._waiting.pop(frame.pts, None)
             for pts in self._passed(frame.pts):
                 yield self._lost(pts)
         place = self._place(frame.pts)
         place["reason"] = "the decoder reports damage" if frame.is_corrupt else ""
-        yield functools.partial(_convert, frame, self._turns, place)
+        yield TimedRead(functools.partial(_convert, frame, self._turns, place), place["time"])
 
     def finish(self) -> Iterator[Read]:
         """The lost frames at the end."""
@@ -140,7 +159,7 @@ class _Timeline:
         frame = Frame(
             image=None, status=Status.DECODE_ERROR, **dict(self._place(pts), reason=self._reason)
         )
-        return lambda: frame
+        return TimedRead(lambda: frame, cast(float, frame.time))
 
     def _place(self, pts: Optional[int]) -> Dict[str, Any]:
         """Source, index, time and pts of the next frame; times without a stamp follow the rate."""
@@ -201,6 +220,45 @@ def _open(path: Path) -> Iterator[Any]:
         yield container
     finally:
         container.close()
+
+
+def _shows(packet: Any) -> bool:
+    """Whether a packet should give a frame whose time is known."""
+    discard = getattr(packet, "is_discard", False)
+    return bool(packet.size and packet.pts is not None and not discard)
+
+
+def _seek(container: Any, stream: Any, source: AvVideoSource) -> Optional[_Landing]:
+    """Goes to the last key frame before ``source.begin``, if its number can be told.
+
+    The packets before it are counted, not decoded. Where that cannot be relied on (packets
+    without times, a container that cannot seek), the container stays at its start.
+    """
+    av = load_av()
+    info = source.info
+    if container.format.name == "avi" and getattr(stream.codec_context, "has_b_frames", True):
+        return None  # AVI holds no times of presentation; they are made up while decoding
+    target = math.floor((Fraction(source.begin) + info.start) / info.time_base)
+    try:
+        with _open(source.path) as probe:
+            watched = _stream(probe, source.path)
+            probe.seek(target, stream=watched)
+            key = next(iter(probe.demux(watched)), None)
+        if key is None or not _shows(key) or not key.is_keyframe or key.pts > target:
+            return None
+        count = 0
+        with _open(source.path) as probe:
+            for packet in probe.demux(_stream(probe, source.path)):
+                if packet.dts is not None and packet.dts >= key.pts:
+                    break
+                if packet.size and packet.pts is None:
+                    return None
+                count += _shows(packet) and packet.pts < key.pts
+        if count:
+            container.seek(target, stream=stream)
+        return _Landing(key.pts, count) if count else None
+    except (av.error.FFmpegError, OSError, ValueError):
+        return None
 
 
 def _stream(container: Any, path: Path) -> Any:

@@ -18,6 +18,9 @@ Read = Callable[[], Frame]
 """Finishes one frame; may be called on any thread. A frame that cannot be decoded is returned as
 such, so anything this raises is a fault of the program."""
 
+MOST_NOTES = 50
+"""Notes a collection keeps; a million files may all have the same to say."""
+
 
 class TimedRead:
     """A read whose frame's time is known before it is made, so that it can be left out unmade.
@@ -99,7 +102,19 @@ class Collection(Source):
         try:
             yield from part.reads()
         finally:
-            self.notes.extend(f"{part.name}: {note}" for note in part.notes)
+            for note in part.notes:
+                self.note(f"{part.name}: {note}")
+
+    def note(self, text: str) -> None:
+        """Keeps a note; after ``MOST_NOTES`` only how many more there were."""
+        if len(self.notes) < MOST_NOTES:
+            self.notes.append(text)
+            return
+        if len(self.notes) == MOST_NOTES:
+            self.notes.append("")
+            self._further = 0
+        self._further += 1
+        self.notes[MOST_NOTES] = f"{self._further} more notes like these"
 
 
 def lost(source: str, reason: str) -> Read:

@@ -17,7 +17,7 @@ import numpy as np
 
 from ...errors import FormatError, UnsupportedError
 from ..records import Frame, Status, VideoInfo
-from .base import Read
+from .base import Read, TimedRead
 from .video import FALLBACK_RATE, NO_INDEX, VideoSource
 
 TIME_BASE = Fraction(1, 90_000)
@@ -64,12 +64,15 @@ class CvVideoSource(VideoSource):
                 yield from timeline.failed(failures, time)
                 failures = 0
                 place = timeline.place(time)
+                if place["time"] < self.begin:
+                    continue
                 try:
                     image = capture.retrieve()[1]
                 except cv2.error as error:
-                    yield functools.partial(_failed, place, f"OpenCV: {error.err}")
+                    failed = functools.partial(_failed, place, f"OpenCV: {error.err}")
+                    yield TimedRead(failed, place["time"])
                     continue
-                yield functools.partial(_convert, image, place)
+                yield TimedRead(functools.partial(_convert, image, place), place["time"])
             yield from timeline.finish()
         stated = self.info.frames
         if stated is not None and timeline.index < stated:
@@ -114,7 +117,8 @@ class _Timeline:
     def _lost(self, at: int) -> Read:
         self._waiting -= 1
         place = self.place(float(at * TIME_BASE) * 1000)
-        return functools.partial(_failed, place, "OpenCV cannot decode it")
+        failed = functools.partial(_failed, place, "OpenCV cannot decode it")
+        return TimedRead(failed, place["time"])
 
     def place(self, milliseconds: float) -> Dict[str, Any]:
         """Source, index, time and pts of the next frame."""

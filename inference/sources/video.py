@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from typing import List
+from typing import Iterable, List
 
 from ...errors import UnsupportedError, UsageError
 from ...files import refuse_impostor
@@ -27,7 +27,9 @@ class VideoSource(Source):
         text: its path.
 
     Attributes:
+        path: the file that is decoded.
         info: rate, time base and length by the header.
+        begin: frames before this time, in seconds, may be left out; indices and times stay.
 
     Raises:
         MissingError: there is no such file.
@@ -36,6 +38,7 @@ class VideoSource(Source):
 
     kind = "video"
     info: VideoInfo
+    begin: float = 0.0
 
     def __init__(self, text: str) -> None:
         self.path = Path(text)
@@ -44,6 +47,10 @@ class VideoSource(Source):
         refuse_impostor(self.path, "video")
         self.name = text
         self.notes: List[str] = []
+
+    def places(self) -> Iterable[Path]:
+        """The file."""
+        return [self.path]
 
 
 def open_video(text: str) -> VideoSource:
