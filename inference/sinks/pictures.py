@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import os
 from pathlib import Path
-from typing import Any, List, Optional, Set
+from typing import Any, Callable, List, Optional, Set
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from .base import Sink
 COMPRESSION = 1
 """zlib level of the PNG files, with run lengths only: quicker than, and as small as, level 3."""
 
+Names = Callable[[str], str]
+"""Gives the name of the file for the source of a result, without suffix."""
+
 
 class PictureSink(Sink):
     """Writes one PNG per image that could be decoded; frames of videos are left out.
@@ -25,6 +28,7 @@ class PictureSink(Sink):
 
     Args:
         folder: where they go.
+        names: gives the name for a source, without suffix, instead.
 
     Attributes:
         written: how many there are so far.
@@ -33,9 +37,10 @@ class PictureSink(Sink):
     needs_image = True
     renders = True
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, names: Optional[Names] = None) -> None:
         self.folder = folder
         self.written = 0
+        self._names = names
         self._taken: Set[str] = set()
 
     @abc.abstractmethod
@@ -53,7 +58,8 @@ class PictureSink(Sink):
         """Puts the PNG in its place."""
         if result.frame.video is not None:
             return
-        name = free_name(Path(result.frame.source).stem, self._taken)
+        source = result.frame.source
+        name = self._names(source) if self._names else free_name(Path(source).stem, self._taken)
         if rendered is None:
             return
         if not self.folder.is_dir():
@@ -85,10 +91,11 @@ class OverlaySink(PictureSink):
     Args:
         folder: where they go.
         beside: puts the original left of its overlay.
+        names: as for every ``PictureSink``.
     """
 
-    def __init__(self, folder: Path, beside: bool = False) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, beside: bool = False, names: Optional[Names] = None) -> None:
+        super().__init__(folder, names)
         self.beside = beside
 
     def picture(self, result: FrameResult) -> Optional[np.ndarray]:

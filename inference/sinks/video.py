@@ -9,7 +9,7 @@ from typing import Any, Collection, Dict, List, Optional, Set, Type
 from ..overlay import draw, placeholder, side_by_side
 from ..records import FrameResult, VideoInfo
 from .base import Sink
-from .pictures import free_name
+from .pictures import Names, free_name
 from .writer import VideoWriter, choose_writer
 
 FILES = -1
@@ -28,6 +28,7 @@ class OverlayVideoSink(Sink):
         several: names each after its video.
         live: positions of sources that are read beside the others, each with a file of its own.
         kind: who writes; chosen, and the choice noted, if not given.
+        names: gives the name for a source, without suffix, instead.
 
     Attributes:
         notes: what could not be kept of the videos.
@@ -44,12 +45,14 @@ class OverlayVideoSink(Sink):
         several: bool = False,
         kind: Optional[Type[VideoWriter]] = None,
         live: Collection[int] = (),
+        names: Optional[Names] = None,
     ) -> None:
         self.folder, self.beside, self.several = folder, beside, several
         self._kind, why = (kind, "") if kind else choose_writer()
         self._why = why
         self.notes: List[str] = []
         self.paths: List[Path] = []
+        self._names = names
         self._taken: Set[str] = set()
         self._live = frozenset(live)
         self._lanes: Dict[int, _Lane] = {}
@@ -76,8 +79,9 @@ class OverlayVideoSink(Sink):
             if rendered is None:
                 lane.early.append(result)
                 return
-            stem = video.path.stem
-            name = free_name(f"overlay-{stem}" if self.several else "overlay", self._taken)
+            stem = f"overlay-{video.path.stem}" if self.several else "overlay"
+            source = result.frame.source
+            name = self._names(source) if self._names else free_name(stem, self._taken)
             height, width = self._kind.size(rendered)
             lane.writer = self._kind(self.folder / f"{name}.mp4", video, height, width)
             for early in lane.early:
