@@ -5,13 +5,15 @@ from __future__ import annotations
 import abc
 import os
 import time
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any, List, Optional
+from typing import Any, List, Optional
 
 from ..records import FrameResult
 from .base import Sink
 
 FLUSH_SECONDS = 1.0
+FLUSH_BYTES = 1 << 16
 
 
 class LineSink(Sink):
@@ -30,7 +32,9 @@ class LineSink(Sink):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.partial = path.with_name(f"{path.stem}.part{path.suffix}")
-        self._file: Optional[IO[str]] = None
+        self._file: Optional[FileIO] = None
+        self._waiting: List[bytes] = []
+        self._bytes = 0
         self._flushed = 0.0
         self._named = False
 
@@ -41,26 +45,23 @@ class LineSink(Sink):
     def open(self) -> None:
         """Makes the folder and starts the file."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # A file name that is no UTF-8 comes as lone surrogates; JSON has escapes for these.
-        self._file = self.partial.open("w", encoding="utf-8", errors="backslashreplace", newline="")
-        self._file.write(self.header)
+        self._file = FileIO(str(self.partial), "w")
         self._flushed = time.monotonic()
+        self._add(self.header)
 
     def write(self, result: FrameResult, rendered: Any) -> None:
         """Appends one line."""
-        assert self._file is not None
-        self._file.write(self.line(result, rendered))
-        now = time.monotonic()
-        if now - self._flushed > FLUSH_SECONDS:
-            self._file.flush()
-            self._flushed = now
+        self._add(self.line(result, rendered))
+        if self._bytes > FLUSH_BYTES or time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self._flush()
 
     def close(self, complete: bool) -> None:
         """Gives the file its name."""
         if self._file is not None:
             try:
-                self._file.close()
+                self._flush()
             finally:
+                self._file.close()
                 self._file = None
                 os.replace(str(self.partial), str(self.path))
                 self._named = True
@@ -68,3 +69,27 @@ class LineSink(Sink):
     def outputs(self) -> List[Path]:
         """The file."""
         return [self.path] if self._named else []
+
+    def _add(self, text: str) -> None:
+        # A file name that is no UTF-8 comes as lone surrogates; JSON has escapes for these.
+        data = text.encode("utf-8", "backslashreplace")
+        self._waiting.append(data)
+        self._bytes += len(data)
+
+    def _flush(self) -> None:
+        """Writes the lines that wait, whole ones only: also where the disk is full."""
+        assert self._file is not None
+        start, data, done = self._file.tell(), memoryview(b"".join(self._waiting)), 0
+        try:
+            while done < len(data):
+                done += self._file.write(data[done:])
+        except OSError:
+            whole = 0
+            while self._waiting and whole + len(self._waiting[0]) <= done:
+                whole += len(self._waiting.pop(0))
+            self._bytes -= whole
+            self._file.truncate(start + whole)
+            self._file.seek(start + whole)
+            raise
+        self._waiting, self._bytes = [], 0
+        self._flushed = time.monotonic()
