@@ -24,7 +24,7 @@ import queue
 import threading
 import time
 from dataclasses import dataclass, field, replace
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -81,7 +81,7 @@ thread, several times a second."""
 
 
 def run_pipeline(
-    sources: Sequence[Source],
+    sources: Iterable[Source],
     session: Session,
     sinks: Sequence[Sink],
     *,
@@ -98,7 +98,8 @@ def run_pipeline(
     The sinks are opened and closed here, on the thread that writes.
 
     Args:
-        sources: read one after the other; live ones beside the others, each in its order.
+        sources: read one after the other; live ones beside the others, each in its order. What is
+            no sequence is taken one by one as it is wanted, and holds no live ones.
         session: the model on its device; not closed here.
         sinks: each gets every result, in order.
         threads: workers that decode, fit, draw and encode.
@@ -118,7 +119,7 @@ def run_pipeline(
     """
     meter = Meter() if meter is None else meter
     run = _Run(sources, session, sinks, threads, in_flight, threshold, meter, grace, trace)
-    lengths = [source.length for source in sources]
+    lengths = [source.length for source in sources] if isinstance(sources, Sequence) else [None]
     total = None if None in lengths else sum(length or 0 for length in lengths)
     try:
         run.start()
@@ -166,7 +167,7 @@ class _Run:
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        sources: Iterable[Source],
         session: Session,
         sinks: Sequence[Sink],
         threads: int,
@@ -183,7 +184,7 @@ class _Run:
         self.keep_images = any(sink.needs_image for sink in sinks)
         self.keep_logits = any(sink.needs_logits for sink in sinks)
         self.renders = any(sink.renders for sink in sinks)
-        self.live = any(source.live for source in sources)
+        self.live = isinstance(sources, Sequence) and any(source.live for source in sources)
         # Frames without a slot are held until a batch is full: cheap where they hold no picture.
         self.most = (4 if self.keep_images or self.live else 64) * session.batch
         self._latest: Dict[int, FrameResult] = {}
@@ -392,6 +393,8 @@ class _Run:
                 FrameResult(item.frame, real, mask, name, self.threshold, item.origin, logits)
             )
             if item.fitted is not None:
+                if not self.live and item.origin not in self._latest:
+                    self._latest.clear()  # the sources before have ended
                 bare = replace(item.frame, image=None)
                 self._latest[item.origin] = replace(results[-1], frame=bare)
         self.meter.images += slot

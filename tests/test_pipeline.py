@@ -115,6 +115,25 @@ def test_batches_are_full_across_files_and_only_the_last_is_short() -> None:
     assert sink.closed is True
 
 
+def test_sources_may_be_made_as_they_are_wanted() -> None:
+    made: List[int] = []
+
+    def sources() -> Iterator[Source]:
+        for number in range(50):
+            made.append(number)
+            yield PaintedSource(20, first=20 * number)
+
+    session, sink = FakeSession(), ListSink()
+    seen: List[int] = []
+    sink.on_write = lambda result: seen.append(len(made))
+    _, error = guarded(lambda: run_pipeline(sources(), session.as_session(), [sink]))
+    assert error is None
+    assert [result.frame.index for result in sink.results] == list(range(1000))
+    assert [result.origin for result in sink.results] == [n for n in range(50) for _ in range(20)]
+    assert session.sizes == [8] * 125  # no batch is short where a source ends
+    assert seen[0] < 50
+
+
 def test_frames_that_cannot_be_decoded_never_reach_the_device() -> None:
     session, sink = FakeSession(), ListSink()
     meter, error = go([PaintedSource(100, broken=range(100))], session, sink)

@@ -10,7 +10,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from typing import Deque, Dict, Generator, List, Optional, Sequence, Tuple
+from typing import Deque, Dict, Generator, Iterable, List, Optional, Sequence, Tuple
 
 from .base import Read, Source
 
@@ -23,15 +23,19 @@ AHEAD = 16
 Item = Tuple[int, Read]
 
 
-def together(sources: Sequence[Source]) -> Generator[Optional[Item], None, None]:
+def together(sources: Iterable[Source]) -> Generator[Optional[Item], None, None]:
     """The reads of all sources, each with the position of its source.
 
     Between the frames of live sources ``None`` comes now and then, when nothing else does, so
-    that whoever reads can look around. Closing the iterator ends everything.
+    that whoever reads can look around. Closing the iterator ends everything. Sources that are no
+    sequence are taken one by one as they are wanted; none of them may be live.
 
     Raises:
         Exception: what a source raised, after the frames that came before.
     """
+    if not isinstance(sources, Sequence):
+        yield from _in_turn(enumerate(sources))
+        return
     files = [pair for pair in enumerate(sources) if not pair[1].live]
     live = [pair for pair in enumerate(sources) if pair[1].live]
     if not live:
@@ -54,7 +58,7 @@ def together(sources: Sequence[Source]) -> Generator[Optional[Item], None, None]
                 yield None
 
 
-def _in_turn(sources: Sequence[Tuple[int, Source]]) -> Generator[Item, None, None]:
+def _in_turn(sources: Iterable[Tuple[int, Source]]) -> Generator[Item, None, None]:
     for origin, source in sources:
         with contextlib.closing(_generator(source)) as reads:
             for read in reads:
