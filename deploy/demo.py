@@ -208,7 +208,7 @@ def _run(
         summary = run([open_video(str(clip))], session, output, options, show)
     text = (
         f"{summary.meter.done} frames, {summary.frames_per_second:.0f} frames/s on "
-        f"{summary.device}; {summary.overall.verdict(summary.threshold).value}"
+        f"{summary.device}; {summary.verdict.state.value}"
     )
     return summary.to_json(), text
 

@@ -19,7 +19,7 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #1f2933; background: #fff; m
 h1 { font-size: 1.6rem; margin-bottom: 0.2rem } h2 { font-size: 1.15rem; margin-top: 2rem }
 .verdict { display: inline-block; padding: 0.3rem 0.9rem; border-radius: 6px; color: #fff;
            font-weight: 600 }
-.FAKE, .different { background: #c62f2f } .REAL, .equal { background: #2f855a }
+.manipulated, .different { background: #c62f2f } .authentic, .equal { background: #2f855a }
 .inconclusive { background: #627d98 }
 table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: 0.3rem 0.6rem;
         border-bottom: 1px solid #d9e2ec; vertical-align: top }
@@ -67,7 +67,8 @@ def write_page(
     Args:
         path: the HTML file.
         title: its heading.
-        verdict: ``FAKE``, ``REAL`` or ``inconclusive``, and a sentence beside it.
+        verdict: ``manipulated``, ``authentic``, ``inconclusive`` or another kind of answer, and a
+            sentence beside it.
         note: what the result does not mean; shown first.
         sections: the rest.
     """

@@ -7,6 +7,7 @@ early leaves what it has done, and a summary that says so.
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from dataclasses import dataclass, replace
@@ -31,6 +32,8 @@ from .sources import Source
 from .sources.base import Collection
 from .sources.content import IMAGE_SUFFIXES
 from .summary import Summary, Tally
+from .verdicts import Rules, choose_rules
+from .trace import Trace
 
 RECORDS = "records.jsonl"
 SUMMARY = "summary.json"
@@ -43,7 +46,8 @@ class RunOptions:
     Attributes:
         threads: workers that decode, draw and encode; ``None`` for one per core, 8 at most.
         in_flight: batches under way on the device.
-        threshold: fake probability from which a verdict is FAKE.
+        threshold: fake probability from which a frame's verdict is FAKE.
+        rules: how frames become verdicts; those of the model, with this threshold, if not given.
         pictures: whether masks, overlays and videos are written.
         beside: puts the original left of its overlay.
         accuracy: labels to compare with.
@@ -51,11 +55,13 @@ class RunOptions:
         formats: what is written beside the records.
         rle_at_source: run lengths have the size of the pictures, else that of the network.
         viewers: sinks of the caller's own, which write nothing into the folder.
+        trace: a file for what every thread did and when, see ``trace``.
     """
 
     threads: Optional[int] = None
     in_flight: int = 3
     threshold: float = 0.5
+    rules: Optional[Rules] = None
     pictures: bool = True
     beside: bool = False
     accuracy: Optional[Accuracy] = None
@@ -63,6 +69,7 @@ class RunOptions:
     formats: Tuple[Format, ...] = ()
     rle_at_source: bool = True
     viewers: Sequence[Sink] = ()
+    trace: Optional[Path] = None
 
 
 def run(
@@ -98,10 +105,14 @@ def run(
         raise UsageError(
             f"The output folder {output} cannot be made", error.strerror or "", "choose another -o"
         ) from error
+    rules = options.rules or choose_rules(session.artifact.path, options.threshold)
     tally = Tally(sources, options.accuracy)
     sinks = _sinks(sources, session, output, options)
     meter = Meter()
     before = replace(session.timings)
+    trace = None if options.trace is None else Trace()
+    if trace is not None:
+        session.observe(functools.partial(trace.span, "device"))
     start = time.perf_counter()
     failure: Optional[BaseException] = None
     try:
@@ -114,6 +125,7 @@ def run(
             threshold=options.threshold,
             meter=meter,
             progress=progress,
+            trace=trace,
         )
     except BaseException as error:
         failure = error
@@ -136,7 +148,7 @@ def run(
         devices=tally.devices,
         batch=session.batch,
         threads=threads,
-        threshold=options.threshold,
+        rules=rules,
         seconds=seconds,
         meter=meter,
         statuses=tally.statuses,
@@ -144,9 +156,17 @@ def run(
         accuracy=options.accuracy,
         notes=notes,
         outputs=[str(path) for path in [*written, output / SUMMARY]],
+        overlays={
+            name: str(path)
+            for sink in sinks
+            if isinstance(sink, OverlayVideoSink)
+            for name, path in sink.files.items()
+        },
     )
     try:
         write_json(output / SUMMARY, summary.to_json())
+        if trace is not None and options.trace is not None:
+            trace.write(options.trace)
     except OSError as error:
         failure = failure or error
     if failure is not None:

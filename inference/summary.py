@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
 
 from .labels import Accuracy
 from .pipeline import STAGES, Meter
-from .records import FrameResult, Status, Verdict, judge
+from .records import FrameResult, Status, Verdict
 from .sinks.base import Sink
 from .sources.base import Source
+from .verdicts import Rules, Scores, VideoVerdict, judge_pictures, judge_together, judge_video
+from .verdicts.records import scores_of
 
 
 @dataclass
@@ -25,6 +29,7 @@ class SourceSummary:
         inherited: those judged that took the result of an earlier frame that looks the same.
         total: sum of their fake probabilities.
         reasons: why the others have none, with counts.
+        clips: the frame scores of each video, by its name.
     """
 
     name: str
@@ -35,6 +40,7 @@ class SourceSummary:
     inherited: int = 0
     total: float = 0.0
     reasons: Dict[str, int] = field(default_factory=dict)
+    clips: Dict[str, Scores] = field(default_factory=dict)
 
     def add(self, result: FrameResult) -> None:
         """Counts one frame."""
@@ -48,40 +54,44 @@ class SourceSummary:
             self.fake += result.verdict is Verdict.FAKE
             self.inherited += result.frame.same_as is not None
             self.total += probability
+        if result.frame.video is not None:
+            scores = self.clips.setdefault(result.frame.source, Scores())
+            for score in scores_of(result):
+                scores.add(score)
 
-    @property
-    def fake_probability(self) -> Optional[float]:
-        """Mean over the judged frames; ``None`` without any."""
-        return round(self.total / self.judged, 7) if self.judged else None
+    def parts(self, rules: Rules) -> List[Tuple[str, VideoVerdict]]:
+        """Name and verdict of every video, and of the pictures (all else) taken together."""
+        found = [(name, judge_video(scores, rules)) for name, scores in self.clips.items()]
+        frames = self.frames - sum(verdict.frames for _, verdict in found)
+        if frames > 0 or not found:
+            probabilities = [scores.probabilities for scores in self.clips.values()]
+            judged = self.judged - sum(verdict.judged for _, verdict in found)
+            total = self.total - sum(float(np.nansum(p)) for p in probabilities)
+            pictures = judge_pictures(frames, judged, total, self.reasons, rules)
+            found.append((self.name, pictures))
+        return found
 
-    def verdict(self, threshold: float) -> Verdict:
-        """That of the mean; inconclusive where nothing could be judged."""
-        return judge(self.fake_probability, threshold) or Verdict.INCONCLUSIVE
+    def verdict(self, rules: Rules) -> VideoVerdict:
+        """That of the video, or of all there is taken together."""
+        return judge_together(self.parts(rules))
 
-    @property
-    def reason(self) -> str:
-        """What the verdict rests on, or why there is none."""
-        if self.judged == self.frames and self.frames:
-            return f"mean of {self.judged} frames"
-        if not self.frames:
-            return "no frame was read"
-        worst = max(self.reasons, key=lambda reason: self.reasons[reason])
-        missing = f"{self.frames - self.judged} of {self.frames} frames not judged ({worst})"
-        return f"mean of {self.judged} frames; {missing}" if self.judged else missing
-
-    def to_json(self, threshold: float) -> Dict[str, Any]:
+    def to_json(self, rules: Rules) -> Dict[str, Any]:
         """A JSON object."""
-        return {
+        parts = self.parts(rules)
+        mean = round(self.total / self.judged, 7) if self.judged else None
+        record = {
             "source": self.name,
             "kind": self.kind,
             "frames": self.frames,
             "judged": self.judged,
             "fake_frames": self.fake,
             "inherited_frames": self.inherited,
-            "fake_probability": self.fake_probability,
-            "verdict": self.verdict(threshold).value,
-            "reason": self.reason,
+            "mean_fake_probability": mean,
+            **judge_together(parts).to_json(),
         }
+        if len(parts) > 1:
+            record["parts"] = [{"source": name, **part.to_json()} for name, part in parts]
+        return record
 
 
 class Tally(Sink):
@@ -122,7 +132,7 @@ class Summary:
         devices: frames answered by each device; several where another one had to go on.
         batch: slots of one batch.
         threads: workers.
-        threshold: fake probability from which a verdict is FAKE.
+        rules: how frames became verdicts; their threshold is that of the frames, too.
         seconds: wall clock.
         meter: busy seconds per stage and batch slots.
         statuses: frames by status.
@@ -130,6 +140,7 @@ class Summary:
         accuracy: against labels, if there were any.
         notes: what was found wrong on the way.
         outputs: paths written.
+        overlays: the overlay video of each video, by the name in the records.
     """
 
     complete: bool
@@ -141,7 +152,7 @@ class Summary:
     devices: Dict[str, int]
     batch: int
     threads: int
-    threshold: float
+    rules: Rules
     seconds: float
     meter: Meter
     statuses: Dict[str, int]
@@ -149,10 +160,21 @@ class Summary:
     accuracy: Optional[Accuracy]
     notes: List[str]
     outputs: List[str]
+    overlays: Dict[str, str] = field(default_factory=dict)
+
+    @property
+    def threshold(self) -> float:
+        """The fake probability from which a frame's verdict is FAKE."""
+        return self.rules.threshold
+
+    @property
+    def verdict(self) -> VideoVerdict:
+        """All sources taken together: manipulated where any is, authentic where all are."""
+        return judge_together([(s.name, s.verdict(self.rules)) for s in self.sources])
 
     @property
     def overall(self) -> SourceSummary:
-        """All sources taken together."""
+        """The counts of all sources taken together."""
         whole = SourceSummary("all sources", "")
         for source in self.sources:
             whole.frames += source.frames
@@ -175,17 +197,16 @@ class Summary:
         record: Dict[str, Any] = {
             "complete": self.complete,
             "error": self.error or None,
-            "verdict": whole.verdict(self.threshold).value,
-            "fake_probability": whole.fake_probability,
-            "reason": whole.reason,
+            **self.verdict.to_json(),
             "threshold": self.threshold,
+            "rules": self.rules.to_json(),
             "frames": {"total": whole.frames, **self.statuses},
             "verdicts": {
                 Verdict.FAKE.value: whole.fake,
                 Verdict.REAL.value: whole.judged - whole.fake,
                 "not_judged": whole.frames - whole.judged,
             },
-            "sources": [source.to_json(self.threshold) for source in self.sources],
+            "sources": [source.to_json(self.rules) for source in self.sources],
             "accuracy": None if self.accuracy is None else self.accuracy.to_json(),
             "model": self.model,
             "model_reason": self.model_reason,

@@ -71,8 +71,9 @@ def test_images_give_records_masks_overlays_and_a_summary(tmp_path: Path) -> Non
     assert written["frames"] == {"total": 4, "ok": 3, "decode_error": 1, "no_result": 0}
     assert written["verdicts"] == {"FAKE": 2, "REAL": 1, "not_judged": 1}
     assert written["fake_probability"] == pytest.approx(2 / 3, abs=1e-6)
-    assert written["verdict"] == "FAKE"
-    assert "1 of 4 frames not judged (decode_error" in written["reason"]
+    assert written["verdict"] == "manipulated"
+    assert "1 of 4 images not judged (decode_error" in written["explanation"]
+    assert written["reason"] is None
     assert written["batch"] == {"size": 8, "submitted": 1, "fill": 0.375}
     assert set(written["seconds"]) == {"total", "decode", "pre", "device", "post", "write"}
     assert set(written["frames_per_second"]) == set(written["seconds"])
@@ -89,7 +90,7 @@ def test_nothing_judged_is_inconclusive_and_never_a_half(tmp_path: Path) -> None
     record = summary.to_json()
     assert record["verdict"] == record["sources"][0]["verdict"] == "inconclusive"
     assert record["fake_probability"] is record["sources"][0]["fake_probability"] is None
-    assert "decode_error" in record["reason"]
+    assert record["reason"] == "decode_error"
     assert "0.5" not in (tmp_path / "out" / "records.jsonl").read_text()
 
 
@@ -144,7 +145,7 @@ def test_several_videos_have_a_verdict_each(tmp_path: Path) -> None:
     ]
     summary = go([open_video(str(clip)) for clip in clips], tmp_path / "out")
     verdicts = [(s["verdict"], s["frames"]) for s in summary.to_json()["sources"]]
-    assert verdicts == [("REAL", 5), ("FAKE", 6)]
+    assert verdicts == [("authentic", 5), ("manipulated", 6)]
     names = sorted(p.name for p in (tmp_path / "out").glob("*.mp4"))
     assert names == ["overlay-dark.mp4", "overlay-light.mp4"]
 

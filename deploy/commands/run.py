@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ...inference.sources import Source
     from ...inference.summary import Summary
 
+SHOWN = 10
+"""Lines about single videos in the table at the end."""
+
 DEVICES = ["auto", "sim", "reference", "null", "replay", "float", "card"]
 
 FORMATS = ["csv", "sqlite", "npy", "rle", "rle-list"]
@@ -185,6 +188,12 @@ Exit status: 0 done, 1 nothing could be judged or the work failed, 2 wrong use."
     type=click.Choice(["vck5000"]),
     help="Let sim, reference or null answer no sooner than the card would, to measure the host.",
 )
+@click.option(
+    "--trace",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write what every thread did and when, for chrome://tracing or ui.perfetto.dev.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary to standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
 def command(
@@ -211,6 +220,7 @@ def command(
     record: Optional[Path],
     recording: Optional[Path],
     pace: Optional[str],
+    trace: Optional[Path],
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -298,6 +308,7 @@ def command(
             formats=tuple(Format(name) for names in write for name in names),
             rle_at_source=rle_size == "source",
             viewers=viewers,
+            trace=trace,
         )
         told: Set[str] = set()
         with progress_bar("run", "frame", quiet=quiet) as progress:
@@ -316,11 +327,10 @@ def command(
         click.echo(json.dumps(summary.to_json(), indent=2, ensure_ascii=False, allow_nan=False))
     elif not quiet:
         click.echo(summary_text(summary))
-    whole = summary.overall
-    if not whole.judged:
+    if not summary.overall.judged:
         raise DataError(
             "Nothing could be judged",
-            whole.reason,
+            summary.verdict.words,
             f"look at the reasons in {output / 'records.jsonl'}",
         )
 
@@ -362,18 +372,22 @@ def open_sources(images: Sequence[str], videos: Sequence[str]) -> List[Source]:
 def summary_text(summary: Summary) -> str:
     """A short table: a line per source, the speed, the accuracy, what was written."""
     rows = [("source", "frames", "judged", "fake", "probability", "verdict")]
+    below: List[str] = []
     for source in summary.sources:
-        probability = source.fake_probability
+        verdict = source.verdict(summary.rules)
         rows.append(
             (
                 source.name,
                 str(source.frames),
-                str(source.judged),
+                f"{100 * verdict.coverage:.0f} %",
                 str(source.fake),
-                "-" if probability is None else f"{probability:.4f}",
-                source.verdict(summary.threshold).value,
+                "-" if verdict.probability is None else f"{verdict.probability:.4f}",
+                verdict.state.value,
             )
         )
+        for name, part in source.parts(summary.rules):
+            if part.reason is not None or part.judged < part.frames:
+                below.append(f"{name}: {part.words}")
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(
@@ -382,9 +396,12 @@ def summary_text(summary: Summary) -> str:
         ).rstrip()
         for row in rows
     ]
-    for source in summary.sources:
-        if source.judged < source.frames or not source.frames:
-            lines.append(f"{source.name}: {source.reason}")
+    lines += below[:SHOWN]
+    if len(below) > SHOWN:
+        lines.append(f"... and {len(below) - SHOWN} more, in summary.json")
+    calibration = summary.rules.calibration
+    if not calibration.fitted and any(source.clips for source in summary.sources):
+        lines.append(f"the probability of a video is a score: {calibration.reason}")
     lines.append("")
     stages = ", ".join(f"{stage} {value:.2f}" for stage, value in summary.meter.seconds.items())
     lines.append(

@@ -33,6 +33,7 @@ class OverlayVideoSink(Sink):
     Attributes:
         notes: what could not be kept of the videos.
         paths: the files written.
+        files: the same by the name of their video in the records.
     """
 
     needs_image = True
@@ -52,6 +53,7 @@ class OverlayVideoSink(Sink):
         self._why = why
         self.notes: List[str] = []
         self.paths: List[Path] = []
+        self.files: Dict[str, Path] = {}
         self._names = names
         self._taken: Set[str] = set()
         self._live = frozenset(live)
@@ -72,7 +74,7 @@ class OverlayVideoSink(Sink):
         lane = self._lanes.setdefault(place, _Lane(None))
         if video is not lane.video:
             self._end(lane, complete=True)
-            lane = self._lanes[place] = _Lane(video)
+            lane = self._lanes[place] = _Lane(video, result.frame.source)
         if video is None:
             return
         if lane.writer is None:
@@ -119,6 +121,7 @@ class OverlayVideoSink(Sink):
                 writer.abandon()
                 raise
             self.paths.append(writer.path)
+            self.files[lane.name] = writer.path
             if self._why and len(self.paths) == 1:
                 self.notes.append(f"{writer.path}: {self._why}")
             self.notes.extend(f"{writer.info.path}: {note}" for note in writer.notes)
@@ -129,5 +132,6 @@ class _Lane:
     """The video being written from one live source, or from the files, which come in turn."""
 
     video: Optional[VideoInfo]
+    name: str = ""
     writer: Optional[VideoWriter] = None
     early: List[FrameResult] = field(default_factory=list)

@@ -1,0 +1,1 @@
+"""The evidence of a run: a report for people, a timeline, and a manifest that can be verified."""

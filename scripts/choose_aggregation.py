@@ -1,0 +1,316 @@
+"""Measures how frame scores are best taken together, and fits the temperature of the best.
+
+python scripts/choose_aggregation.py --scores tests/data/aggregation.jsonl            # the tables
+python scripts/choose_aggregation.py --scores new.jsonl --clips 120 --model M.xmodel  # new scores
+python scripts/choose_aggregation.py --scores new.jsonl --model M.xmodel --write      # verdict.json
+
+Clips are synthetic, of people of the test split: a third authentic, a third manipulated from end
+to end, a third in one stretch of a fifth to three fifths of the time; every second triple is kept
+for the report, the others choose and fit. Drawing takes two seconds a clip, so their scores are
+kept in a file; a file that has enough of them is not touched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, List, Sequence, Tuple
+
+import numpy as np
+
+from deepfake_fpga.deploy.defaults import default_model
+from deepfake_fpga.errors import ToolkitError
+from deepfake_fpga.files import sha256, write_json
+from deepfake_fpga.inference.verdicts.aggregation import AGGREGATIONS
+from deepfake_fpga.inference.verdicts.calibration import (
+    FILE,
+    SCHEMA,
+    Calibration,
+    fit_temperature,
+    log_loss,
+)
+
+KINDS = ("authentic", "whole", "part")
+SECONDS, RATE = 4.0, 12
+FIRST_SEED = 500
+QUALITIES = (20, 26, 32)
+"""H.264 constant rate factors."""
+BANDS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+UNDECIDED = 1 / 3
+"""What an inconclusive clip costs, where a wrong one costs 1."""
+LENGTHS = (1, 2, 4, 8)
+"""Clips joined to see what length does."""
+JOINED = 200
+
+Clips = List[Dict[str, Any]]
+
+
+def main() -> int:
+    """Reads the command line, makes what scores are missing, prints the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--scores", type=Path, required=True, help="JSON Lines, one clip each")
+    parser.add_argument("--clips", type=int, default=0, help="so many are wanted in the file")
+    parser.add_argument("--model", type=Path, default=default_model(), help="compiled model")
+    parser.add_argument("--write", action="store_true", help=f"write {FILE} beside the model")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_args()
+    make_scores(args.scores, args.clips, args.model)
+    clips = [json.loads(line) for line in args.scores.read_text("utf-8").splitlines()]
+    study = measure(clips)
+    if args.write:
+        print(write_calibration(args.model, args.scores, clips, study), file=sys.stderr)
+    print(json.dumps(study, indent=2) if args.json else tables(study))
+    return 0
+
+
+def make_scores(path: Path, count: int, model: Path) -> None:
+    """Appends the clips that are missing of ``count``, judged by a compiled model on ``sim``."""
+    from deepfake_fpga.inference.artifact import load_artifact
+    from deepfake_fpga.inference.run import RunOptions, run
+    from deepfake_fpga.inference.session import Session
+    from deepfake_fpga.inference.sources import open_video
+    from deepfake_fpga.quantize.synthetic import make_clip
+
+    have = len(path.read_text("utf-8").splitlines()) if path.is_file() else 0
+    if have >= count:
+        return
+    with Session(load_artifact(model), "sim", threads=1) as session, path.open("a") as out:
+        for number in range(have, count):
+            kind, stretches, quality = plan(number)
+            with tempfile.TemporaryDirectory() as folder:
+                clip = make_clip(
+                    Path(folder, "clip.mp4"),
+                    seed=FIRST_SEED + number,
+                    seconds=SECONDS,
+                    fps=RATE,
+                    manipulated=stretches,
+                    split="test",
+                    crf=quality,
+                )
+                options = RunOptions(threads=1, pictures=False)
+                run([open_video(str(clip.path))], session, Path(folder, "out"), options)
+                lines = Path(folder, "out", "records.jsonl").read_text("utf-8").splitlines()
+            records = [json.loads(line) for line in lines]
+            row = {
+                "number": number,
+                "kind": kind,
+                "manipulated": stretches,
+                "crf": quality,
+                "identity": int(clip.identity),
+                "truth": [int(value) for value in clip.fake],
+                "probability": [round(record["fake_probability"], 4) for record in records],
+                "mask": [round(record["mask_fraction"], 4) for record in records],
+            }
+            out.write(json.dumps(row) + "\n")
+            out.flush()
+            print(f"\r{number + 1} of {count} clips", end="", file=sys.stderr)
+    print(file=sys.stderr)
+
+
+def plan(number: int) -> Tuple[str, Sequence[Tuple[float, float]], int]:
+    """Kind, manipulated stretches and compression of a clip."""
+    kind = KINDS[number % 3]
+    rng = random.Random(number)
+    quality = rng.choice(QUALITIES)
+    if kind == "authentic":
+        return kind, (), quality
+    if kind == "whole":
+        return kind, ((0.0, SECONDS),), quality
+    length = rng.uniform(0.2, 0.6) * SECONDS
+    start = rng.uniform(0, SECONDS - length)
+    return kind, ((round(start, 3), round(start + length, 3)),), quality
+
+
+def measure(clips: Clips) -> Dict[str, Any]:
+    """All ways of taking frames together: chosen on one half, reported on the other."""
+    labels = np.array([clip["kind"] != "authentic" for clip in clips])
+    partly = np.array([clip["kind"] == "part" for clip in clips])
+    choosing = np.array([clip["number"] // 3 % 2 == 0 for clip in clips])
+    ways = {}
+    for name in AGGREGATIONS:
+        scores = np.array([aggregate(name, clip["probability"]) for clip in clips])
+        temperature = fit_temperature(scores[choosing], labels[choosing])
+        ways[name] = {
+            "temperature": temperature,
+            "choosing": figures(scores, labels, partly, choosing, temperature),
+            "reported": figures(scores, labels, partly, ~choosing, temperature),
+            "scores": scores,
+        }
+    halves = {
+        "choosing": lengths([clip for clip, first in zip(clips, choosing) if first], ways),
+        "reported": lengths([clip for clip, first in zip(clips, choosing) if not first], ways),
+    }
+    for name, way in ways.items():
+        losses = [by_name[name]["log_loss"] for by_name in halves["choosing"].values()]
+        way["choosing"]["mean_log_loss"] = round(float(np.mean(losses)), 4)
+    best = min(ways, key=lambda name: ways[name]["choosing"]["mean_log_loss"])
+    best_scores, temperature = ways[best].pop("scores"), ways[best]["temperature"]
+    for way in ways.values():
+        way.pop("scores", None)
+    bands = {
+        str(band): {
+            "choosing": undecided(best_scores[choosing], labels[choosing], temperature, band),
+            "reported": undecided(best_scores[~choosing], labels[~choosing], temperature, band),
+        }
+        for band in BANDS
+    }
+    return {
+        "clips": len(clips),
+        "aggregation": best,
+        "temperature": temperature,
+        # Where two cost the same, the one that decides less.
+        "band": float(min(reversed(BANDS), key=lambda band: bands[str(band)]["choosing"]["cost"])),
+        "ways": ways,
+        "bands": bands,
+        "lengths": halves["reported"],
+    }
+
+
+def aggregate(name: str, probabilities: Sequence[float]) -> float:
+    """The score of one clip."""
+    p = np.asarray(probabilities, np.float64)
+    return AGGREGATIONS[name](p, np.arange(len(p)) / RATE)
+
+
+def calibrated(scores: np.ndarray, temperature: float) -> np.ndarray:
+    """The probabilities for scores."""
+    calibration = Calibration(temperature, "measured here")
+    return np.array([calibration.apply(float(score)) for score in scores])
+
+
+def figures(
+    scores: np.ndarray,
+    labels: np.ndarray,
+    partly: np.ndarray,
+    rows: np.ndarray,
+    temperature: float,
+) -> Dict[str, float]:
+    """AUC, log-loss before and after the temperature, and errors at one half, of some rows."""
+    p = calibrated(scores[rows], temperature)
+    truth, decided = labels[rows], p >= 0.5
+    few = rows & (partly | ~labels)
+    return {
+        "auc": auc(scores[rows], truth),
+        "auc_part": auc(scores[few], labels[few]),
+        "log_loss_raw": round(log_loss(calibrated(scores[rows], 1.0), truth), 4),
+        "log_loss": round(log_loss(p, truth), 4),
+        "false_alarms": round(float(decided[~truth].mean()), 4),
+        "missed": round(float((~decided[truth]).mean()), 4),
+    }
+
+
+def auc(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Probability that a manipulated clip scores higher than an authentic one."""
+    more = scores[labels][:, None] - scores[~labels][None]
+    return round(float(((more > 0) + 0.5 * (more == 0)).mean()), 4)
+
+
+def undecided(
+    scores: np.ndarray, labels: np.ndarray, temperature: float, band: float
+) -> Dict[str, float]:
+    """Errors and inconclusive clips with a band around one half, and what they cost."""
+    p = calibrated(scores, temperature)
+    near = np.abs(p - 0.5) < band
+    wrong = ((p >= 0.5) != labels) & ~near
+    return {
+        "wrong": int(wrong.sum()),
+        "inconclusive": int(near.sum()),
+        "cost": round(float(wrong.sum() + UNDECIDED * near.sum()), 4),
+    }
+
+
+def lengths(clips: Clips, ways: Dict[str, Any]) -> Dict[str, Dict[str, Dict[str, float]]]:
+    """Longer videos: authentic clips joined, and the same with one that is manipulated."""
+    rng = np.random.RandomState(0)
+    good = [clip["probability"] for clip in clips if clip["kind"] == "authentic"]
+    bad = [clip["probability"] for clip in clips if clip["kind"] == "whole"]
+    labels = np.arange(2 * JOINED) >= JOINED
+    found: Dict[str, Dict[str, Dict[str, float]]] = {}
+    for count in LENGTHS:
+        calm, mixed = [], []
+        for _ in range(JOINED):
+            calm.append(np.concatenate([good[i] for i in rng.choice(len(good), count)]))
+            rest = [good[i] for i in rng.choice(len(good), count - 1)]
+            mixed.append(np.concatenate([bad[rng.randint(len(bad))], *rest]))
+        found[f"{count * SECONDS:g}"] = by_name = {}
+        for name, way in ways.items():
+            scores = np.array([aggregate(name, p) for p in [*calm, *mixed]])
+            p = calibrated(scores, way["temperature"])
+            by_name[name] = {
+                "log_loss": round(log_loss(p, labels), 4),
+                "false_alarms": float((p[~labels] >= 0.5).mean()),
+                "missed": float((p[labels] < 0.5).mean()),
+            }
+    return found
+
+
+def write_calibration(model: Path, scores: Path, clips: Clips, study: Dict[str, Any]) -> str:
+    """Writes ``verdict.json`` beside the model; says where."""
+    name = study["aggregation"]
+    path = model.with_name(FILE)
+    record = {
+        "schema": SCHEMA,
+        "tool": "deepfake-fpga",
+        "xmodel_sha256": sha256(model),
+        "aggregation": name,
+        "temperature": study["temperature"],
+        "band": study["band"],
+        "clips": f"{sum(clip['number'] // 3 % 2 == 0 for clip in clips)} synthetic clips",
+        "fitted_on": {
+            "scores": scores.name,
+            "scores_sha256": sha256(scores),
+            "held_out": study["ways"][name]["reported"],
+        },
+    }
+    write_json(path, record)
+    return f"written: {path}"
+
+
+def tables(study: Dict[str, Any]) -> str:
+    """The tables of docs/verdicts.md."""
+    lines = [
+        "| way | choosing: AUC | log-loss | all lengths | temperature | held out: AUC "
+        "| AUC, partly | log-loss raw | log-loss | false alarms | missed |",
+        "|---" * 11 + "|",
+    ]
+    for name, way in study["ways"].items():
+        first, then = way["choosing"], way["reported"]
+        shown = f"**{name}**" if name == study["aggregation"] else name
+        lines.append(
+            f"| {shown} | {first['auc']:.3f} | {first['log_loss']:.3f} "
+            f"| {first['mean_log_loss']:.3f} | {way['temperature']:.2f} "
+            f"| {then['auc']:.3f} | {then['auc_part']:.3f} | {then['log_loss_raw']:.3f} "
+            f"| {then['log_loss']:.3f} | {100 * then['false_alarms']:.0f} % "
+            f"| {100 * then['missed']:.0f} % |"
+        )
+    lines += ["", "| band | wrong | inconclusive | cost | wrong, held out | inconclusive |"]
+    lines.append("|---|---|---|---|---|---|")
+    for band, both in study["bands"].items():
+        first, then = both["choosing"], both["reported"]
+        shown = f"**{band}**" if float(band) == study["band"] else band
+        lines.append(
+            f"| {shown} | {first['wrong']} | {first['inconclusive']} | {first['cost']:.2f} "
+            f"| {then['wrong']} | {then['inconclusive']} |"
+        )
+    names = list(AGGREGATIONS)
+    lines += ["", "| seconds | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for seconds, by_name in study["lengths"].items():
+        cells = (
+            f"{100 * by_name[name]['false_alarms']:.0f} % / {100 * by_name[name]['missed']:.0f} %"
+            for name in names
+        )
+        lines.append(f"| {seconds} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except ToolkitError as error:
+        sys.exit(f"Error: {error}")
