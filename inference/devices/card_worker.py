@@ -174,6 +174,7 @@ class Worker:
 
     def release(self) -> None:
         """Arrays, runners, subgraphs, graph, in that order."""
+        self._waiting.clear()
         del self._arrays[:]
         while self._parts:
             part = self._parts.pop()
