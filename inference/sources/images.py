@@ -28,7 +28,7 @@ def read_image(name: str) -> Frame:
     return _framed(str(path), image, reason)
 
 
-def image_frame(name: str, data: bytes) -> Frame:
+def read_bytes(name: str, data: bytes) -> Frame:
     """Reads a file whose content is at hand, like ``read_image``."""
     return _framed(name, *decode(data))
 
