@@ -7,12 +7,14 @@ set what was found beside what was done.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
+from ..errors import UnsupportedError
 from ..files import replacing, write_json
 from .build_folder import BuildFolder, Manifest
 from .defaults import DEMO_CHECKPOINT
@@ -80,8 +82,10 @@ def run_demo(
         progress: opens a progress bar.
 
     Raises:
+        UnsupportedError: a package that it needs is missing.
         ToolkitError: a stage failed; what the earlier ones made stays.
     """
+    _require("torch", "av")
     demo = Demo(folder)
     build = BuildFolder(folder / "build")
     data = folder / "data"
@@ -145,6 +149,17 @@ def draw_faces(data: Path, progress: Progress) -> str:
         make_dataset(data / name, videos, crops, seed=7, split=split, progress=bar)
     counts = [videos * crops for _, videos, crops, _ in FACES]
     return f"{counts[0]} crops to calibrate, {counts[1]} of other identities to test"
+
+
+def _require(*packages: str) -> None:
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        names = " and ".join(missing)
+        raise UnsupportedError(
+            "The demo needs torch to calibrate and PyAV to film",
+            f"{names} not installed",
+            f"pip install {' '.join(missing)}; or without: deepfake-fpga run --images FOLDER -o OUT",
+        )
 
 
 def _calibrate(request: QuantRequest, say: Callable[[str], None], progress: Progress) -> str:
