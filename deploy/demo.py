@@ -158,7 +158,7 @@ def _require(*packages: str) -> None:
         raise UnsupportedError(
             "The demo needs torch to calibrate and PyAV to film",
             f"{names} not installed",
-            f"pip install {' '.join(missing)}; or without: deepfake-fpga run --images FOLDER -o OUT",
+            f"pip install {' '.join(missing)}; run --images and compile need neither",
         )
 
 
