@@ -39,11 +39,14 @@ _TYPES = {
     "reason": "TEXT",
 }
 
-_STATEMENTS = (
+_TABLES = (
     "CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, started TEXT NOT NULL, "
     "ended TEXT, complete INTEGER)",
     "CREATE TABLE IF NOT EXISTS frames (run INTEGER NOT NULL REFERENCES runs (id), "
     "number INTEGER NOT NULL, {columns}, PRIMARY KEY (run, number)) WITHOUT ROWID",
+)
+
+_INDICES = (
     "CREATE INDEX IF NOT EXISTS frames_by_source ON frames (source, frame)",
     "CREATE INDEX IF NOT EXISTS frames_by_verdict ON frames (verdict, fake_probability)",
 )
@@ -150,13 +153,15 @@ class DatabaseSink(Sink):
         columns = {field: _TYPES.get(field, "") for field in FIELDS}
         listed = ", ".join(f"{name} {kind}" for name, kind in columns.items())
         base.execute(f"PRAGMA application_id = {APPLICATION}")
-        for statement in _STATEMENTS:
-            base.execute(statement.format(columns=listed))
+        for table in _TABLES:
+            base.execute(table.format(columns=listed))
         # A database of an earlier version lacks what has been added since.
         for table, wanted in (("runs", dict.fromkeys(self.about, "")), ("frames", columns)):
             known = {row[1] for row in base.execute(f"PRAGMA table_info({table})")}
             for name in [name for name in wanted if name not in known]:
                 base.execute(f"ALTER TABLE {table} ADD COLUMN {name} {wanted[name]}")
+        for index in _INDICES:
+            base.execute(index)
         names = ", ".join(["started", *self.about])
         marks = ", ".join("?" * (len(self.about) + 1))
         values = [_now(), *map(_storable, self.about.values())]
