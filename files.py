@@ -67,9 +67,13 @@ def publish(folder: Path, target: Path, last: str = "") -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file (UTF-8, Unix line ends) at once or not at all."""
+    """Writes a text file (UTF-8, Unix line ends) at once or not at all.
+
+    Names of files that are no UTF-8 come as lone surrogates; they are written as the escapes
+    that JSON has for them.
+    """
     with replacing(path) as temporary:
-        temporary.write_bytes(text.encode("utf-8"))
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -7,11 +7,12 @@ them equal to the commands' own.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, cast
 
 import click
 
@@ -102,6 +103,8 @@ def main(args: Optional[List[str]] = None) -> None:
         args: the words after the program's name; ``sys.argv`` if not given.
     """
     status: Any
+    with contextlib.suppress(AttributeError):  # what a file is called may not fit the terminal
+        cast(Any, sys.stdout).reconfigure(errors="backslashreplace")
     try:
         status = cli.main(args=args, prog_name="deepfake-fpga", standalone_mode=False)
         # A command returns nothing, or the status it wants (inspect --diff).

@@ -167,6 +167,23 @@ def test_without_a_screen_nothing_is_begun(
     assert not (tmp_path / "out").exists()
 
 
+def test_names_that_are_no_utf8_come_through(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "f\udcff"
+    folder.mkdir()
+    (folder / "a\udcfe.png").write_bytes(cv2.imencode(".png", np.zeros((9, 9), np.uint8))[1])
+    output = tmp_path / "out"
+    forms = ",".join(form.value for form in Format)
+    assert call("--images", folder, "-o", output, "--model", model, "--write", forms) == 0
+    assert "f\\udcff" in capsys.readouterr().out
+    assert [record["source"] for record in records(output)] == [str(folder / "a\udcfe.png")]
+    summary = json.loads((output / "summary.json").read_bytes().decode("utf-8"))
+    assert summary["sources"][0]["source"] == str(folder)
+    assert "a\\udcfe.png" in (output / "records.csv").read_bytes().decode("utf-8")
+    assert len(list((output / "masks").iterdir())) == 1
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
