@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple
 
@@ -18,6 +18,7 @@ from ..errors import ToolkitError, UsageError, WorkError
 from ..files import write_json
 from .labels import Accuracy
 from .pipeline import Meter, Progress, run_pipeline
+from .selection import Selection, select
 from .session import Session
 from .sinks import (
     Format,
@@ -55,6 +56,7 @@ class RunOptions:
         formats: what is written beside the records.
         rle_at_source: run lengths have the size of the pictures, else that of the network.
         viewers: sinks of the caller's own, which write nothing into the folder.
+        selection: which frames of the sources are judged.
         trace: a file for what every thread did and when, see ``trace``.
     """
 
@@ -69,6 +71,7 @@ class RunOptions:
     formats: Tuple[Format, ...] = ()
     rle_at_source: bool = True
     viewers: Sequence[Sink] = ()
+    selection: Selection = field(default_factory=Selection)
     trace: Optional[Path] = None
 
 
@@ -107,6 +110,7 @@ def run(
         ) from error
     rules = options.rules or choose_rules(session.artifact.path, options.threshold)
     tally = Tally(sources, options.accuracy)
+    chosen = [select(source, options.selection) for source in sources]
     sinks = _sinks(sources, session, output, options)
     meter = Meter()
     before = replace(session.timings)
@@ -117,7 +121,7 @@ def run(
     failure: Optional[BaseException] = None
     try:
         run_pipeline(
-            sources,
+            chosen,
             session,
             [*sinks, tally],
             threads=threads,
@@ -134,6 +138,8 @@ def run(
     meter.seconds["device"] += session.timings.device - before.device
     meter.seconds["post"] += session.timings.host - before.host
     notes = [f"{source.name}: {note}" for source in sources for note in source.notes]
+    for entry, source in zip(tally.sources, chosen):
+        entry.left_out = source.left_out
     notes.extend(session.incidents())
     notes.extend(note for sink in sinks for note in sink.notes)
     written = [path for sink in sinks for path in sink.outputs()]
@@ -154,6 +160,7 @@ def run(
         statuses=tally.statuses,
         sources=tally.sources,
         accuracy=options.accuracy,
+        selection=None if options.selection.all else options.selection,
         notes=notes,
         outputs=[str(path) for path in [*written, output / SUMMARY]],
         overlays={

@@ -10,6 +10,7 @@ import numpy as np
 from .labels import Accuracy
 from .pipeline import STAGES, Meter
 from .records import FrameResult, Status, Verdict
+from .selection import Selection
 from .sinks.base import Sink
 from .sources.base import Source
 from .verdicts import Rules, Scores, VideoVerdict, judge_pictures, judge_together, judge_video
@@ -27,6 +28,7 @@ class SourceSummary:
         judged: frames with a verdict.
         fake: those whose verdict is FAKE.
         inherited: those judged that took the result of an earlier frame that looks the same.
+        left_out: frames that the selection dropped by number or by rate.
         total: sum of their fake probabilities.
         reasons: why the others have none, with counts.
         clips: the frame scores of each video, by its name.
@@ -38,6 +40,7 @@ class SourceSummary:
     judged: int = 0
     fake: int = 0
     inherited: int = 0
+    left_out: int = 0
     total: float = 0.0
     reasons: Dict[str, int] = field(default_factory=dict)
     clips: Dict[str, Scores] = field(default_factory=dict)
@@ -86,6 +89,7 @@ class SourceSummary:
             "judged": self.judged,
             "fake_frames": self.fake,
             "inherited_frames": self.inherited,
+            "left_out": self.left_out,
             "mean_fake_probability": mean,
             **judge_together(parts).to_json(),
         }
@@ -140,6 +144,7 @@ class Summary:
         accuracy: against labels, if there were any.
         notes: what was found wrong on the way.
         outputs: paths written.
+        selection: which frames were judged; ``None`` for all.
         overlays: the overlay video of each video, by the name in the records.
     """
 
@@ -161,6 +166,7 @@ class Summary:
     notes: List[str]
     outputs: List[str]
     overlays: Dict[str, str] = field(default_factory=dict)
+    selection: Optional[Selection] = None
 
     @property
     def threshold(self) -> float:
@@ -181,6 +187,7 @@ class Summary:
             whole.judged += source.judged
             whole.fake += source.fake
             whole.inherited += source.inherited
+            whole.left_out += source.left_out
             whole.total += source.total
             for reason, count in source.reasons.items():
                 whole.reasons[reason] = whole.reasons.get(reason, 0) + count
@@ -208,6 +215,13 @@ class Summary:
             },
             "sources": [source.to_json(self.rules) for source in self.sources],
             "accuracy": None if self.accuracy is None else self.accuracy.to_json(),
+            "selection": None
+            if self.selection is None
+            else {
+                **self.selection.to_json(),
+                "left_out": whole.left_out,
+                "inherited": whole.inherited,
+            },
             "model": self.model,
             "model_reason": self.model_reason,
             "device": self.device,

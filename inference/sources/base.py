@@ -51,6 +51,9 @@ class Source(abc.ABC):
         notes: what was found wrong while reading; complete when ``reads`` has ended.
         reason: why the user's word was taken for this; empty where there was no choice.
         live: whether reading may wait for the outside world; read on a thread of its own.
+        chained: whether frames may refer to earlier ones, so that of those that wait all are left
+            out or none; ``forget`` is called then.
+        left_out: frames that a selection by number or rate has dropped so far.
         realtime: whether it goes on while nobody reads: of frames that come faster than they are
             taken the oldest are left out, and counted in the notes.
     """
@@ -61,7 +64,9 @@ class Source(abc.ABC):
     notes: List[str]
     reason: str = ""
     live: bool = False
+    chained: bool = False
     realtime: bool = False
+    left_out: int = 0
 
     @abc.abstractmethod
     def reads(self) -> Iterator[Read]:
@@ -76,6 +81,10 @@ class Source(abc.ABC):
 
     def stop(self) -> None:
         """Asks a source that waits for the outside world to end soon; from any thread."""
+        return
+
+    def forget(self) -> None:
+        """Tells that frames have been left out, so that no later one refers to them."""
         return
 
     def __iter__(self) -> Iterator[Frame]:

@@ -149,6 +149,11 @@ class _Lanes:
         queue = self._queues[origin]
         with self._changed:
             if source.realtime and len(queue) >= AHEAD:
+                if source.chained:
+                    self._dropped[origin] += len(queue) + 1
+                    queue.clear()
+                    source.forget()
+                    return not self._stopped
                 queue.popleft()
                 self._dropped[origin] += 1
             while len(queue) >= AHEAD and not self._stopped:
