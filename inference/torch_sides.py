@@ -122,7 +122,7 @@ class FloatSide(_TorchSide):
 
 def open_checkpoint(text: str, path: Path) -> Side:
     """The float model of a checkpoint."""
-    checkpoint, quantizer = _quantizer(path, None)
+    checkpoint, quantizer = open_quantizer(path, None)
     return FloatSide(text, quantizer, path, checkpoint.preprocessing)
 
 
@@ -150,7 +150,7 @@ def open_folder(text: str, folder: Path) -> Side:
             f"{float_model} holds {[p.name for p in found]}",
             "give the *_int.xmodel instead, which needs none",
         )
-    checkpoint, quantizer = _quantizer(found[0], folder)
+    checkpoint, quantizer = open_quantizer(found[0], folder)
     wanted = _calibrated(folder)
     if wanted not in ("", checkpoint.sha256):
         raise MismatchError(
@@ -168,7 +168,7 @@ def _calibrated(folder: Path) -> str:
     return str(model.get("sha256", "")) if isinstance(model, dict) else ""
 
 
-def _quantizer(path: Path, calibration: Optional[Path]) -> Tuple[Any, Any]:
+def open_quantizer(path: Path, calibration: Optional[Path]) -> Tuple[Any, Any]:
     """The checkpoint and its quantizer, with the options of the calibration where there is one."""
     import torch
 
