@@ -146,7 +146,7 @@ def run(
     written.sort(key=lambda path: path.name != RECORDS)
     summary = Summary(
         complete=failure is None,
-        error="" if failure is None else _words(failure),
+        error="" if failure is None else words_of(failure),
         model=str(session.artifact.path),
         model_reason=options.model_reason,
         device=session.device_name,
@@ -233,7 +233,8 @@ def _guard_inputs(sources: Sequence[Source], output: Path, formats: Sequence[For
             )
 
 
-def _words(error: BaseException) -> str:
+def words_of(error: BaseException) -> str:
+    """What ended a run, for the summary and for messages."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     return str(error) or type(error).__name__
@@ -244,7 +245,7 @@ def _for_people(failure: BaseException, meter: Meter, output: Path) -> BaseExcep
     if isinstance(failure, OSError) and not isinstance(failure, ToolkitError):
         return WorkError(
             "The results could not be written",
-            _words(failure),
+            words_of(failure),
             f"make room or choose another -o; {meter.done} records are in {output / RECORDS}",
         )
     return failure

@@ -146,6 +146,7 @@ class Summary:
         outputs: paths written.
         selection: which frames were judged; ``None`` for all.
         overlays: the overlay video of each video, by the name in the records.
+        journal: the state of the journal of a collection.
     """
 
     complete: bool
@@ -167,6 +168,7 @@ class Summary:
     outputs: List[str]
     overlays: Dict[str, str] = field(default_factory=dict)
     selection: Optional[Selection] = None
+    journal: Optional[Dict[str, Any]] = None
 
     @property
     def threshold(self) -> float:
@@ -244,6 +246,8 @@ class Summary:
             "notes": self.notes,
             "outputs": self.outputs,
         }
+        if self.journal is not None:
+            record["journal"] = self.journal
         return record
 
     def _rate(self, stage: str) -> Optional[float]:

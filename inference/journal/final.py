@@ -1,0 +1,150 @@
+"""What a journal comes to: the files of lines made whole from the parts, and their results."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+from ...errors import WorkError
+from ...files import replacing
+from ..records import Frame, FrameResult, Status, VideoInfo
+from ..sinks.lines import LineSink
+from .base import Journal
+from .folder import locked
+from .parts import assemble, sync_file, sync_folder
+from .tables import loaded
+
+_OVER = "state IN ('done', 'failed')"
+
+
+def make_final(journal: Journal, lines: Sequence[LineSink]) -> bool:
+    """Makes each file of lines from everything done so far, in order.
+
+    Args:
+        journal: what is done.
+        lines: the sinks whose lines the parts hold; their paths are written.
+
+    Returns:
+        Whether there was anything to do: not where they are of this very state already.
+
+    Raises:
+        OSError: they cannot be written; the parts are kept.
+        WorkError: a part is missing.
+    """
+    tables = journal.tables
+    with locked(journal.output):
+        revision = tables.get("revision", "0")
+        if tables.get("final") == revision and all(sink.path.is_file() for sink in lines):
+            return False
+        for number, sink in enumerate(lines):
+            with replacing(sink.path) as temporary, temporary.open("wb") as target:
+                target.write(sink.header.encode("utf-8"))
+                try:
+                    assemble(journal.parts, target, sink.path.name, _places(journal, number))
+                except FileNotFoundError as error:
+                    raise WorkError(
+                        f"A part of the results in {journal.output} is missing",
+                        str(error.filename),
+                        "start over with --fresh",
+                    ) from error
+                sync_file(target)
+        sync_folder(journal.output)
+        with tables.transaction():
+            tables.set("final", revision)
+    return True
+
+
+def results(journal: Journal, records: Path, threshold: float) -> Iterator[FrameResult]:
+    """The results behind the final records, in their order, as far as the records tell.
+
+    Args:
+        journal: what is done.
+        records: the final file of the records.
+        threshold: that of the run.
+
+    Yields:
+        Results without pictures and masks; ``origin`` is the position of the input.
+    """
+    with records.open("rb") as lines:
+        for source, frames in journal.tables.stream(
+            f"SELECT source, frames FROM items WHERE {_OVER} ORDER BY source, number"
+        ):
+            for _ in range(frames):
+                yield result_of(json.loads(lines.readline().decode("utf-8")), threshold, source)
+
+
+def result_of(record: Mapping[str, Any], threshold: float, origin: int = 0) -> FrameResult:
+    """The result that a record was written of, without picture and mask."""
+    status = Status(record["status"])
+    video = None
+    if record["time"] is not None:
+        video = VideoInfo(Path(record["source"]), Fraction(1), Fraction(1), Fraction(0), None)
+    frame = Frame(
+        record["source"],
+        record["frame"],
+        record["time"],
+        None,
+        Status.OK if status is Status.NO_RESULT else status,
+        record["reason"],
+        video,
+        same_as=record["inherited_from"],
+    )
+    real: Optional[float] = None
+    if record["fake_probability"] is not None:
+        real = 1.0 - record["fake_probability"]
+    elif status is Status.NO_RESULT:
+        real = float("nan")
+    return _Recorded(
+        frame, real, None, record["device"], threshold, origin, None, record["mask_fraction"]
+    )
+
+
+def notes(journal: Journal) -> List[str]:
+    """What was found wrong with the files, in their order."""
+    rows = journal.tables.rows(
+        f"SELECT notes FROM items WHERE notes IS NOT NULL AND {_OVER} ORDER BY source, number"
+    )
+    return [str(note) for (text,) in rows for note in json.loads(text)]
+
+
+def videos(journal: Journal) -> Iterator[Tuple[str, str]]:
+    """Path and picture name of every video that is done."""
+    for path, name in journal.tables.stream(
+        "SELECT path, name FROM items WHERE state = 'done' AND kind = 'video' ORDER BY number"
+    ):
+        yield loaded(path), loaded(name)
+
+
+def failures(journal: Journal, limit: int) -> List[Tuple[str, str]]:
+    """Files that failed, with the reason, in their order; ``limit`` at most."""
+    rows = journal.tables.rows(
+        "SELECT path, reason FROM items WHERE state = 'failed' ORDER BY number LIMIT ?", (limit,)
+    )
+    return [(loaded(path), reason) for path, reason in rows]
+
+
+def _places(journal: Journal, file: int) -> Iterator[Tuple[int, int, int]]:
+    for block, text in journal.tables.stream(
+        f"SELECT block, places FROM items WHERE {_OVER} ORDER BY source, number"
+    ):
+        if text:
+            offset, length = json.loads(text)[file]
+            yield block, offset, length
+
+
+@dataclass(frozen=True, eq=False)
+class _Recorded(FrameResult):
+    """A result of which only the record is left."""
+
+    fraction: Optional[float] = None
+
+    @property
+    def mask_fraction(self) -> Optional[float]:
+        return self.fraction
+
+    @property
+    def reason(self) -> str:
+        return self.frame.reason
