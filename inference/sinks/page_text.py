@@ -19,7 +19,7 @@ PAGE = """<!DOCTYPE html>
   #verdict.FAKE { background: #d62246; }
   #verdict.REAL { background: #168054; }
   #state { color: #b0b6c2; }
-  dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 8px 24px;
+  dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(200px, 1fr)); gap: 8px 24px;
        margin: 0; }
   dt { color: #b0b6c2; font-size: 13px; }
   dd { margin: 0; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
@@ -34,7 +34,7 @@ PAGE = """<!DOCTYPE html>
   <div><dt>frames per second</dt><dd id="rate">-</dd></div>
   <div><dt>mean fake probability</dt><dd id="mean">-</dd></div>
   <div><dt>frames judged FAKE</dt><dd id="fake">-</dd></div>
-  <div><dt>this frame</dt><dd id="now">-</dd></div>
+  <div><dt>fake probability of this frame</dt><dd id="now">-</dd></div>
   <div><dt>manipulated part of it</dt><dd id="part">-</dd></div>
   <div><dt>device</dt><dd id="device">-</dd></div>
   <div><dt>source</dt><dd id="source">-</dd></div>
@@ -44,15 +44,23 @@ PAGE = """<!DOCTYPE html>
   const show = (id, text) => { document.getElementById(id).textContent = text; };
   const percent = (value) => value === null ? "-" : (100 * value).toFixed(1) + " %";
   let seen = false;
+  let lost = false;
   async function look() {
     let status;
     try {
       status = await (await fetch("/status.json")).json();
     } catch (error) {
+      // The next run on this port goes on here.
       show("state", seen ? "the run has ended" : "no answer");
+      lost = true;
+      setTimeout(look, 2000);
       return;
     }
+    if (lost) {
+      document.querySelector("img").src = "/stream?" + Date.now();
+    }
     seen = true;
+    lost = false;
     const record = status.record;
     show("frames", status.frames);
     show("rate", status.frames_per_second === null ? "-" : status.frames_per_second);
@@ -62,17 +70,13 @@ PAGE = """<!DOCTYPE html>
       const plate = document.getElementById("verdict");
       plate.className = record.verdict || "";
       plate.textContent = record.verdict || "not judged";
-      show("now", percent(record.fake_probability) + " fake");
+      show("now", percent(record.fake_probability));
       show("part", percent(record.mask_fraction));
       show("device", record.device);
       show("source", record.source + " #" + record.frame);
       show("state", record.reason || record.status);
     }
-    if (status.ended) {
-      show("state", "the run has ended");
-    } else {
-      setTimeout(look, 400);
-    }
+    setTimeout(look, 400);
   }
   look();
 </script>
