@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from deepfake_fpga.errors import DeviceError
 from deepfake_fpga.inference.artifact import artifact_of
 from deepfake_fpga.inference.devices.handmade import uynet
+from deepfake_fpga.inference.pipeline import run_pipeline
 from deepfake_fpga.inference.run import RunOptions, run
-from deepfake_fpga.inference.session import Session
+from deepfake_fpga.inference.session import Prediction
+from deepfake_fpga.inference.session import Session as RealSession
 from deepfake_fpga.inference.sinks import ArraySink, Format, arrays
 from deepfake_fpga.inference.sources import open_images
 
+from .fakes import FakeSession, ListSink, PaintedSource
 from .needs import needs_sim
 from .sink_cases import SIZE, fill, results
 
@@ -39,7 +45,7 @@ def test_a_run_gives_what_the_original_wrote(tmp_path: Path) -> None:
     while scores.tensor.fix_point is None:
         scores = graph.input_ops(scores)[0]
     options = RunOptions(formats=(Format.NPY,), pictures=False)
-    with Session(artifact, "sim", threads=1) as session:
+    with RealSession(artifact, "sim", threads=1) as session:
         summary = run([open_images(str(tmp_path / "in"))], session, tmp_path / "out", options)
         codes = np.concatenate([session.run(part).logits for part in (pictures[:8], pictures[8:])])
         real = np.concatenate([session.run(part).real for part in (pictures[:8], pictures[8:])])
@@ -59,6 +65,52 @@ def test_a_run_gives_what_the_original_wrote(tmp_path: Path) -> None:
         True,
         True,
     ]
+
+
+class Session(FakeSession):
+    """One that gives logits; the third batch fails."""
+
+    def result(self, ticket: int) -> Prediction:
+        if ticket == 2:
+            raise DeviceError("The device burned", "smoke")
+        plain = super().result(ticket)
+        codes = np.ones((*plain.mask.shape, 2), np.int8)
+        score = np.full(len(plain.mask), float(ticket))
+        return Prediction(plain.mask, plain.real, codes, scale=0.5, score=score)
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_logits_are_carried_only_where_a_sink_wants_them(wanted: bool) -> None:
+    sink = ListSink()
+    sink.needs_logits = wanted
+    run_pipeline([PaintedSource(16, broken={3})], Session().as_session(), [sink])
+    given = [result.logits for result in sink.results]
+    assert [logits is not None for logits in given] == [
+        wanted and number != 3 for number in range(16)
+    ]
+    if wanted:
+        assert [logits.classifier for logits in given if logits] == [0.0] * 8 + [1.0] * 7
+        assert {logits.scale for logits in given if logits} == {0.5}
+
+
+def test_a_run_that_fails_leaves_every_form_as_far_as_it_came(tmp_path: Path) -> None:
+    options = RunOptions(formats=tuple(Format), pictures=False)
+    with pytest.raises(DeviceError):
+        run([PaintedSource(40)], Session().as_session(), tmp_path, options)
+    files = {name for form in Format for name in form.files}
+    assert {path.name for path in tmp_path.iterdir()} == files | {"records.jsonl", "summary.json"}
+    for name in ("records.jsonl", "masks.rle.jsonl", "masks.counts.jsonl"):
+        assert len((tmp_path / name).read_text().splitlines()) == 16
+    assert len((tmp_path / "records.csv").read_text().splitlines()) == 17
+    assert np.load(str(tmp_path / MASKS)).shape == (16, 32, 32, 2)
+    assert np.load(str(tmp_path / SCORES))[:, 0].tolist() == [0.0] * 8 + [1.0] * 8
+    base = sqlite3.connect(str(tmp_path / "records.sqlite"))
+    assert base.execute("SELECT complete FROM runs").fetchall() == [(0,)]
+    assert base.execute("SELECT count(*) FROM frames").fetchone() == (16,)
+    base.close()
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["complete"] is False
+    assert {Path(path).name for path in summary["outputs"]} >= files
 
 
 def test_a_file_can_be_loaded_while_it_grows(
