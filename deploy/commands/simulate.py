@@ -80,6 +80,12 @@ Exit status: that of the command.""",
 @click.option("--dies-after", type=int, metavar="N", help="The card is gone after N jobs.")
 @click.option("--hangs-after", type=int, metavar="N", help="No answer any more after N jobs.")
 @click.option("--hot-after", type=int, metavar="N", help="Over its temperature after N jobs.")
+@click.option(
+    "--compile-fails",
+    default="",
+    metavar="ID",
+    help="vai_c_xir ends with this error, XCOM_PM_FAIL.",
+)
 @click.option("--no-firmware", is_flag=True, help="No XLNX_VART_FIRMWARE.")
 @click.option(
     "--aborts",
@@ -117,6 +123,7 @@ def command(
     dies_after: Optional[int],
     hangs_after: Optional[int],
     hot_after: Optional[int],
+    compile_fails: str,
     aborts: str,
     seed: int,
 ) -> int:
@@ -141,6 +148,7 @@ def command(
         dies_after=dies_after,
         hangs_after=hangs_after,
         hot_after=hot_after,
+        compile_fails=compile_fails,
         firmware=not no_firmware,
         aborts=aborts,
         seed=seed,
