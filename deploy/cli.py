@@ -25,6 +25,7 @@ COMMANDS: Dict[str, Tuple[str, str]] = {
     "inspect": ("inspect", "Show what is inside an xmodel."),
     "run": ("run", "Check images or a video for face manipulation."),
     "bench": ("bench", "Measure the devices of this machine side by side, outputs and times."),
+    "verify": ("verify", "Say whether a result of run was changed since it was written."),
     "parity": ("parity", "Compare two ways of computing a model, tensor by tensor."),
     "simulate": ("simulate", "Run a Vitis AI program without Vitis AI and without a card."),
     "board": ("board", "Look after the card: what it is, how warm it is, whether it works."),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Callable, List, Optional, Sequence, Set, Tuple
 import click
 
 from ...errors import DataError, UsageError
+from ...files import sha256
 from ..parameters import address, list_of
 from ..progress import progress_bar
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ...inference.sources import Source
     from ...inference.summary import Summary
 
+AGGREGATIONS = ["mean", "trimmed", "confident", "top-k", "noisy-or", "strongest-window"]
 SHOWN = 10
 """Lines about single videos in the table at the end."""
 
@@ -42,8 +44,19 @@ Examples:
 In the output folder:
   records.jsonl      one JSON object per image or frame, in order
   summary.json       counts, verdict, speed by stage
+  report.html        for a video: what was found, where, how sure, in plain words
+  timeline.*         when: JSON, WebVTT for players, a picture
+  contact.png        frames from all over the video
+  evidence.json      SHA-256 of everything, for deepfake-fpga verify
   masks/ overlays/   PNG files, for images
   overlay.mp4        for a video: same rate and frame count, sound kept
+
+\b
+More for a collection (more than one file):
+  journal.sqlite     what is done, what failed and why; deepfake-fpga journal DIR
+  parts/             the results of what is done
+  An interrupted run goes on with the same command; several may run at once.
+  A file that cannot be read is listed as failed and stops no other.
 
 \b
 More with --write:
@@ -159,7 +172,7 @@ Exit status: 0 done, 1 nothing could be judged or the work failed, 2 wrong use."
     type=click.FloatRange(0, 1),
     default=0.5,
     show_default=True,
-    help="Fake probability from which the verdict is FAKE.",
+    help="Fake probability from which a frame is FAKE and a video is manipulated.",
 )
 @click.option(
     "--checkpoint", type=click.Path(path_type=Path), help="Float weights, for --device float."
@@ -194,6 +207,28 @@ Exit status: 0 done, 1 nothing could be judged or the work failed, 2 wrong use."
     metavar="FILE",
     help="Write what every thread did and when, for chrome://tracing or ui.perfetto.dev.",
 )
+@click.option(
+    "--aggregation",
+    type=click.Choice(AGGREGATIONS),
+    help="How the frames of a video become its score. Default: what was measured best for the "
+    "model, else top-k (docs/verdicts.md).",
+)
+@click.option("--no-report", is_flag=True, help="Write no report.html.")
+@click.option(
+    "--no-evidence",
+    is_flag=True,
+    help="Write no timeline, contact sheet, report and evidence.json for videos.",
+)
+@click.option(
+    "--key",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Sign evidence.json with this key, for verify --key.",
+)
+@click.option("--retry-failed", is_flag=True, help="Do again what failed before, in a collection.")
+@click.option(
+    "--fresh", is_flag=True, help="Forget what an earlier run of the collection has done."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary to standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
 def command(
@@ -221,6 +256,12 @@ def command(
     recording: Optional[Path],
     pace: Optional[str],
     trace: Optional[Path],
+    retry_failed: bool,
+    fresh: bool,
+    aggregation: Optional[str],
+    no_report: bool,
+    no_evidence: bool,
+    key: Optional[Path],
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -259,17 +300,32 @@ def command(
                 f"add --device card, or leave {option} {given} out",
             )
     from ...inference.artifact import load_artifact, pace_target
+    from ...inference.collection import CollectionOptions, inputs_of, run_collection
     from ...inference.devices import CardOptions
     from ...inference.labels import read_labels
     from ...inference.run import RunOptions, run
     from ...inference.session import Session
     from ...inference.sinks import Format
+    from ...inference.verdicts import choose_rules
+    from ...inference.verdicts.gallery import Gallery
     from ..defaults import choose_checkpoint, choose_model
+    from ..evidence.folder import EvidenceOptions, stamps, write_evidence
+    from ..evidence.manifest import read_key
 
     say: Callable[[str], None] = _nothing if quiet else _say
     sources = open_sources(images, videos)
     accuracy = None if labels is None else read_labels(labels)
     viewers = _viewers(window, serve, side_by_side, say)
+    gallery = None if no_evidence else Gallery()
+    if gallery is not None and any(source.kind != "images" for source in sources):
+        viewers.append(gallery)
+    evidence = EvidenceOptions(
+        report=not no_report,
+        pictures=not no_overlay,
+        key=None if key is None else read_key(key),
+        options=click.get_current_context().params,
+        before=stamps(place for source in sources for place in source.places()),
+    )
     path, model_reason = choose_model(model, build_dir)
     if device == "float" and checkpoint is None:
         checkpoint = choose_checkpoint(path, build_dir)
@@ -301,6 +357,7 @@ def command(
         options = RunOptions(
             threads=threads,
             threshold=threshold,
+            rules=choose_rules(path, threshold, aggregation),
             pictures=not no_overlay,
             beside=side_by_side,
             accuracy=accuracy,
@@ -310,6 +367,24 @@ def command(
             viewers=viewers,
             trace=trace,
         )
+        inputs, reason = inputs_of(sources, options)
+        if record is not None or recording is not None:
+            inputs, reason = [], "a recording is of a whole run"
+        if retry_failed and not inputs:
+            raise UsageError(
+                "--retry-failed is for collections with a journal",
+                f"there is none: {reason}",
+                "leave --retry-failed out",
+            )
+        collection = CollectionOptions(
+            fresh=fresh,
+            retry_failed=retry_failed,
+            answers={
+                name: sha256(file)
+                for name, file in (("weights", weights), ("checkpoint", checkpoint))
+                if file is not None
+            },
+        )
         told: Set[str] = set()
         with progress_bar("run", "frame", quiet=quiet) as progress:
 
@@ -318,15 +393,27 @@ def command(
                 _warn(session.incidents(), told)
 
             try:
-                summary = run(sources, session, output, options, show)
+                if inputs:
+                    summary = run_collection(
+                        inputs, session, output, options, collection, show, say
+                    )
+                else:
+                    summary = run(sources, session, output, options, show)
             except KeyboardInterrupt:
-                click.echo(f"What was done until now is in {output}.", err=True)
+                again = "; the same command goes on from there" if inputs else ""
+                click.echo(f"What was done until now is in {output}{again}.", err=True)
                 raise
+    digest = ""
+    if gallery is not None:
+        written = write_evidence(output, summary, artifact, gallery, evidence)
+        summary, digest = written.summary, written.sha256
     _warn(summary.notes, told)
     if as_json:
         click.echo(json.dumps(summary.to_json(), indent=2, ensure_ascii=False, allow_nan=False))
     elif not quiet:
         click.echo(summary_text(summary))
+        if digest:
+            click.echo(f"evidence: SHA-256 {digest} (deepfake-fpga verify {output})")
     if not summary.overall.judged:
         raise DataError(
             "Nothing could be judged",
@@ -363,9 +450,11 @@ def open_sources(images: Sequence[str], videos: Sequence[str]) -> List[Source]:
         ToolkitError: one of them is not there or is not what it should be.
     """
     from ...inference.sources import open_images, open_video
+    from ...inference.sources.files import one_of_many
 
     sources: List[Source] = [open_images(text) for text in dict.fromkeys(images)]
-    sources += [open_video(text) for text in dict.fromkeys(videos)]
+    several = len(set(videos)) > 1
+    sources += [(one_of_many if several else open_video)(text) for text in dict.fromkeys(videos)]
     return sources
 
 

@@ -1,0 +1,378 @@
+"""The page for a person who is no engineer: what was found, where, how sure, what it does not mean.
+
+One self-contained HTML file in plain words, without script and without anything from elsewhere;
+it can be printed.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from ...inference.verdicts.gallery import Shot
+from ...inference.verdicts.judgement import Rules
+from ...inference.verdicts.records import Reason, State, VideoVerdict, track_name
+from ...inference.verdicts.scores import Scores
+from ...inference.verdicts.timeline import Interval, covered, duration
+from ..timeline import curve_svg
+
+STYLE = """
+body { font: 17px/1.55 system-ui, sans-serif; color: #1f2933; background: #fff; max-width: 860px;
+       margin: 2rem auto; padding: 0 1rem; overflow-wrap: anywhere }
+h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.2rem; margin: 2rem 0 0.4rem }
+.file { color: #52606d; margin: 0.2rem 0 1rem }
+.answer { border-radius: 8px; color: #fff; padding: 0.9rem 1.2rem; print-color-adjust: exact;
+          -webkit-print-color-adjust: exact }
+.answer strong { display: block; font-size: 1.35rem }
+.manipulated { background: #b02a2a } .authentic { background: #27704b }
+.inconclusive { background: #52606d }
+.warning { background: #fff3c4; border-left: 5px solid #f0b429; padding: 0.7rem 1rem;
+           margin: 1rem 0; print-color-adjust: exact; -webkit-print-color-adjust: exact }
+table { border-collapse: collapse; width: 100% }
+th, td { text-align: left; padding: 0.3rem 0.7rem 0.3rem 0; border-bottom: 1px solid #d9e2ec;
+         vertical-align: top; font-variant-numeric: tabular-nums }
+figure { margin: 1rem 0; break-inside: avoid } figcaption { color: #52606d; font-size: 0.9rem }
+figure img { max-width: 49%; height: auto } svg { max-width: 100%; height: auto }
+.technical { font-size: 0.82rem; color: #52606d } code { font-size: 0.95em }
+@media print { body { margin: 0; max-width: none; font-size: 12px } h2 { break-after: avoid }
+  table, li { break-inside: avoid } }
+"""
+
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+ANSWERS = {
+    State.MANIPULATED: "Signs of manipulation were found",
+    State.AUTHENTIC: "No signs of manipulation were found",
+    State.INCONCLUSIVE: "No answer can be given",
+}
+
+WHY = {
+    Reason.NO_FRAMES: "Not a single picture of the video could be read.",
+    Reason.NO_FACE: "No face was found in the video.",
+    Reason.TOO_SMALL: "The faces in the video are too small to be judged.",
+    Reason.BLURRED: "The faces in the video are too blurred to be judged.",
+    Reason.DECODE_ERROR: "The pictures of the video are damaged and could not be read.",
+    Reason.NO_RESULT: "The device that computes gave no usable result.",
+    Reason.TOO_FEW_FRAMES: "There are too few pictures of a face to say anything.",
+    Reason.LOW_COVERAGE: "Too much of the video could not be looked at. What could be looked at "
+    "shows no signs, but that is not enough to speak for the whole.",
+    Reason.NEAR_THRESHOLD: "The result lies so near the border between the two answers that either "
+    "would be a guess.",
+    Reason.CONFLICTING_TRACKS: "Different faces gave different results, and the suspicious ones "
+    "are there only briefly.",
+}
+
+MEANING = (
+    "This is the estimate of a computer program. It is a reason to look closer, not a proof.",
+    "It looks only at the pictures of faces. It says nothing about the sound, the words, the "
+    "place, the date, or whether a scene was taken out of its context.",
+    "Signs of manipulation do not say who made them, why, or whether the message is false. Strong "
+    "compression, filters and poor light can look like manipulation to the program.",
+    "That no signs were found does not mean that the video is genuine. A kind of manipulation the "
+    "program was not trained on, or a very short one, can go unnoticed.",
+    "The coloured area shows roughly where the program looked, not an exact outline.",
+)
+
+LONGEST_TABLE = 30
+MOST_POINTS = 1200
+
+
+@dataclass(frozen=True)
+class Story:
+    """Everything the page tells of one video.
+
+    Attributes:
+        name: of the video, as named.
+        verdict: what was found.
+        scores: of its frames.
+        intervals: when.
+        worst: the most suspicious frames.
+        rules: how frames became the verdict.
+        demonstration: whether the model is the one that ships and is not made for real videos.
+        notes: what was found wrong while reading.
+        facts: label and text of the technical part, at the end.
+        check: the command that verifies the folder.
+    """
+
+    name: str
+    verdict: VideoVerdict
+    scores: Scores
+    intervals: Sequence[Interval]
+    worst: Sequence[Shot]
+    rules: Rules
+    demonstration: bool
+    notes: Sequence[str]
+    facts: Sequence[Tuple[str, str]]
+    check: str
+
+
+def report(story: Story) -> str:
+    """The page of one video."""
+    state = story.verdict.state
+    parts = [
+        f'<p class="file">Video: {_text(story.name)}</p>',
+        f'<div class="answer {state.value}"><strong>{ANSWERS[state]}</strong>'
+        f"{_text(_first_sentence(story))}</div>",
+    ]
+    if story.demonstration:
+        parts.append(
+            '<p class="warning"><b>Made with the demonstration model.</b> It was trained on drawn '
+            "faces only, to show that the program works. For a video of real people this result "
+            "means nothing; do not pass it on as one.</p>"
+        )
+    parts += _found(story) + _where(story) + _how_sure(story) + _looked_at(story)
+    parts.append("<h2>What this does not mean</h2>")
+    parts.append("<ul>" + "".join(f"<li>{_text(line)}</li>" for line in MEANING) + "</ul>")
+    parts += _record(story)
+    return page(f"Report: {story.name}", "Was the face in this video manipulated?", parts)
+
+
+def index(rows: Sequence[Tuple[str, str, VideoVerdict]]) -> str:
+    """The page that leads to the reports of several videos.
+
+    Args:
+        rows: folder, name and verdict of each.
+    """
+    lines = []
+    for folder, name, verdict in rows:
+        link = f'<a href="{_text(_url(folder))}/report.html">{_text(name)}</a>'
+        lines.append(
+            f"<tr><td>{link}</td><td>{ANSWERS[verdict.state]}</td><td>{_percent(verdict)}</td>"
+            f"<td>{100 * verdict.coverage:.0f} %</td></tr>"
+        )
+    head = "<tr><th>video</th><th>answer</th><th>fake probability</th><th>looked at</th></tr>"
+    table = f"<table>{head}{''.join(lines)}</table>"
+    return page("Report", "Were the faces in these videos manipulated?", [table])
+
+
+def page(title: str, heading: str, parts: Sequence[str]) -> str:
+    """A whole page around what is in it (HTML already)."""
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_text(POLICY)}">\n'
+        f"<title>{_text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        f"<h1>{_text(heading)}</h1>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
+    )
+
+
+def _first_sentence(story: Story) -> str:
+    verdict = story.verdict
+    if verdict.reason is not None:
+        return WHY[verdict.reason]
+    share = f"{100 * (verdict.probability or 0.0):.0f} %"
+    if verdict.state is State.MANIPULATED:
+        return f"The program puts the probability of manipulation at {share}."
+    return f"The program puts the probability of manipulation at only {share}."
+
+
+def _found(story: Story) -> List[str]:
+    verdict, seconds = story.verdict, covered(story.intervals)
+    length = duration(story.scores)
+    words = []
+    if story.intervals:
+        count = len(story.intervals)
+        stretches = "one stretch" if count == 1 else f"{count} stretches"
+        words.append(
+            f"{stretches[0].upper()}{stretches[1:]} of the video, {seconds:.1f} of "
+            f"{length:.1f} seconds in all, look{'s' if count == 1 else ''} manipulated."
+        )
+        if verdict.state is not State.MANIPULATED:
+            words.append(
+                "That is not enough for the program to call the whole video manipulated, but "
+                "these moments deserve a look."
+            )
+    elif verdict.judged:
+        words.append("No stretch of the video stands out as manipulated.")
+    else:
+        words.append("Nothing, as nothing could be looked at.")
+    if len(verdict.tracks) > 1:
+        for track in verdict.tracks:
+            words.append(f"{track_name(track.track).capitalize()}: {track.state.value}.")
+    return ["<h2>What was found</h2>", f"<p>{_text(' '.join(words))}</p>"]
+
+
+def _where(story: Story) -> List[str]:
+    if not story.verdict.judged:
+        return []
+    parts = ["<h2>Where</h2>"]
+    shaded = [(interval.start, interval.end) for interval in story.intervals]
+    drawing = curve_svg(_points(story.scores), story.rules.threshold, shaded)
+    drawing = drawing.replace(' xmlns="http://www.w3.org/2000/svg"', "")
+    parts.append(
+        f"<figure>{drawing}<figcaption>How strongly each moment looks manipulated: 0 not at all, "
+        "1 very strongly. Shaded: the stretches listed below.</figcaption></figure>"
+    )
+    if story.intervals:
+        several = len(story.verdict.tracks) > 1
+        head = ["from", "to", *(["who"] if several else []), "strength", "part of the picture"]
+        rows = [_row(interval, several) for interval in story.intervals[:LONGEST_TABLE]]
+        parts.append(_table(head, rows))
+        more = len(story.intervals) - LONGEST_TABLE
+        if more > 0:
+            parts.append(f"<p>And {more} more, in timeline.json.</p>")
+    if story.worst:
+        parts.append(
+            "<p>The moments with the strongest signs, each as it is and with the area that the "
+            "program marked.</p>"
+        )
+    # Where nothing stands out, a few are enough to show that.
+    parts += [_figure(shot) for shot in story.worst[: None if story.intervals else 2]]
+    return parts
+
+
+def _how_sure(story: Story) -> List[str]:
+    verdict, calibration = story.verdict, story.rules.calibration
+    parts = ["<h2>How sure is that</h2>"]
+    if verdict.probability is None:
+        parts.append("<p>There is nothing to be sure of: the video could not be judged.</p>")
+        return parts
+    parts.append(_scale(verdict.probability, story.rules))
+    if not calibration.fitted:
+        parts.append(
+            "<p>Nobody has measured how often the program is right with this model. Read the "
+            "number as a score on a scale from 0 to 100, not as a probability.</p>"
+        )
+        return parts
+    held_out = calibration.fitted_on.get("held_out", {})
+    alarms, missed = held_out.get("false_alarms"), held_out.get("missed")
+    if isinstance(alarms, (int, float)) and isinstance(missed, (int, float)):
+        parts.append(
+            f"<p>In a test with videos made for it, about {100 * alarms:.0f} of 100 genuine videos "
+            f"were taken for manipulated, and about {100 * missed:.0f} of 100 manipulated ones "
+            "were missed. With videos of another kind it can be more.</p>"
+        )
+    return parts
+
+
+def _looked_at(story: Story) -> List[str]:
+    verdict = story.verdict
+    words = f"{verdict.judged} of {verdict.frames} pictures ({100 * verdict.coverage:.0f} %)."
+    parts = ["<h2>How much was looked at</h2>", f"<p>{words}</p>"]
+    lines = [
+        f"{count} not judged: {why or status}"
+        for (status, why), count in list(story.scores.failures().items())[:10]
+    ]
+    lines += [str(note) for note in story.notes]
+    if lines:
+        parts.append("<ul>" + "".join(f"<li>{_text(line)}</li>" for line in lines) + "</ul>")
+    return parts
+
+
+def _record(story: Story) -> List[str]:
+    rows = "".join(
+        f"<tr><th>{_text(label)}</th><td>{_text(text)}</td></tr>" for label, text in story.facts
+    )
+    return [
+        "<h2>For the record</h2>",
+        f'<table class="technical">{rows}</table>',
+        '<p class="technical">Every file of this folder is listed with its fingerprint in '
+        f"evidence.json. Whether anything was changed since says: <code>{_text(story.check)}"
+        "</code></p>",
+    ]
+
+
+def _scale(probability: float, rules: Rules) -> str:
+    """A bar from genuine to manipulated with the undecided zone and a mark."""
+    left, width = 20, 720
+    low = left + width * max(rules.threshold - rules.band, 0.0)
+    high = left + width * min(rules.threshold + rules.band, 1.0)
+    mark = left + width * probability
+    end = left + width
+    anchor = "start" if probability < 0.1 else "end" if probability > 0.9 else "middle"
+    return (
+        '<figure><svg viewBox="0 0 760 86" width="760" height="86" role="img" '
+        f'aria-label="{100 * probability:.0f} percent" font-family="system-ui, sans-serif" '
+        'font-size="13" fill="#1f2933">'
+        f'<rect x="{left}" y="34" width="{low - left:.1f}" height="18" fill="#8fd0ab"/>'
+        f'<rect x="{low:.1f}" y="34" width="{high - low:.1f}" height="18" fill="#d9e2ec"/>'
+        f'<rect x="{high:.1f}" y="34" width="{end - high:.1f}" height="18" fill="#f0a3a3"/>'
+        f'<rect x="{mark - 2:.1f}" y="26" width="4" height="34" fill="#1f2933"/>'
+        f'<text x="{mark:.1f}" y="20" text-anchor="{anchor}" font-weight="600">'
+        f"{100 * probability:.0f} %</text>"
+        f'<text x="{left}" y="76">genuine</text>'
+        f'<text x="{(low + high) / 2:.1f}" y="76" text-anchor="middle">no answer</text>'
+        f'<text x="{end}" y="76" text-anchor="end">manipulated</text></svg></figure>'
+    )
+
+
+def _points(scores: Scores) -> List[Dict[str, Any]]:
+    """Times and scores for the curve; of long videos the highest of each small stretch."""
+    times, values = scores.times, scores.probabilities
+    good = ~(np.isnan(times) | np.isnan(values))
+    times, values = times[good], values[good]
+    order = np.argsort(times, kind="stable")
+    points: List[Dict[str, Any]] = []
+    for group in np.array_split(order, min(len(order), MOST_POINTS) or 1):
+        if len(group):
+            top = group[int(np.argmax(values[group]))]
+            points.append(
+                {
+                    "status": "ok",
+                    "time": float(times[top]),
+                    "fake_probability": float(values[top]),
+                }
+            )
+    return points
+
+
+def _row(interval: Interval, several: bool) -> List[str]:
+    mask = interval.mask_fraction
+    return [
+        clock(interval.start),
+        clock(interval.end),
+        *([track_name(interval.track)] if several else []),
+        f"{100 * interval.mean:.0f} of 100",
+        "-" if mask is None else f"{100 * mask:.0f} %",
+    ]
+
+
+def clock(seconds: float) -> str:
+    """``m:ss.t``, with hours where there are any."""
+    tenths = round(seconds * 10)
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{minutes}:{rest // 10:02d}.{rest % 10}"
+    return f"{hours}:{text.zfill(7)}" if hours else text
+
+
+def _figure(shot: Shot) -> str:
+    place = f"picture {shot.frame}" if shot.time is None else clock(shot.time)
+    strength = 100 * (shot.fake_probability or 0.0)
+    both = _image(shot.plain, f"the video at {place}")
+    both += _image(shot.overlay, f"the same with the marked area, strength {strength:.0f} of 100")
+    words = f"At {place}: strength {strength:.0f} of 100."
+    return f"<figure>{both}<figcaption>{words}</figcaption></figure>"
+
+
+def _image(jpeg: bytes, words: str) -> str:
+    data = base64.b64encode(jpeg).decode("ascii")
+    return f'<img alt="{_text(words)}" src="data:image/jpeg;base64,{data}">'
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{_text(cell)}</th>" for cell in header)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _percent(verdict: VideoVerdict) -> str:
+    value: Optional[float] = verdict.probability
+    return "-" if value is None else f"{100 * value:.0f} %"
+
+
+def _url(name: str) -> str:
+    from urllib.parse import quote
+
+    return quote(name)
+
+
+def _text(words: str) -> str:
+    """Plain text for the page; what is no UTF-8 becomes escapes."""
+    return html.escape(words.encode("utf-8", "backslashreplace").decode("utf-8"), quote=True)
