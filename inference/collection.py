@@ -6,12 +6,13 @@ what is done. The same command goes on where an earlier one stopped, and several
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ..errors import UsageError, WorkError
 from ..files import write_json
@@ -26,8 +27,8 @@ from .journal import (
     progress_of,
     results,
 )
+from .journal.final import left_out, videos
 from .journal.final import notes as notes_of
-from .journal.final import videos
 from .journal.planning import Listed
 from .journal.status import measure
 from .pipeline import Meter, Progress, run_pipeline
@@ -35,7 +36,7 @@ from .run import RECORDS, SUMMARY, RunOptions, words_of
 from .session import Session, model_sha256
 from .sinks import Format, MaskSink, OverlaySink, OverlayVideoSink, RecordSink, Sink, sink_of
 from .sinks.lines import LineSink
-from .sources import Source
+from .sources import FilesSource, Source, VideoSource
 from .sources.content import IMAGE_SUFFIXES
 from .summary import Summary, Tally
 from .verdicts import choose_rules
@@ -58,21 +59,42 @@ class CollectionOptions:
         fresh: forget what was done.
         retry_failed: do again what failed.
         answers: what else changes the answers, by the words a message names it with.
-        each: called with every video that is opened; what it returns is read instead.
     """
 
     fresh: bool = False
     retry_failed: bool = False
     answers: Mapping[str, Any] = field(default_factory=dict)
-    each: Optional[Callable[[Source], Source]] = None
 
 
-def can_journal(options: RunOptions) -> str:
-    """Why a run with these options cannot have a journal; empty where it can."""
+def inputs_of(sources: Sequence[Source], options: RunOptions) -> Tuple[List[Input], str]:
+    """The inputs of a collection, or why a run over these sources has no journal.
+
+    Args:
+        sources: what the user named.
+        options: how it is done.
+
+    Returns:
+        The inputs and an empty text, or nothing and the reason.
+    """
     for form in options.formats:
         if form in (Format.NPY, Format.SQLITE):
-            return f"{form.files[0]} is one file over a whole run"
-    return "" if options.trace is None else "a timeline is of a whole run"
+            return [], f"{form.files[0]} is one file over a whole run"
+    if options.trace is not None:
+        return [], "a timeline is of a whole run"
+    inputs = []
+    for source in sources:
+        if isinstance(source, VideoSource):
+            inputs.append(Input(source.name, "video", functools.partial(_one, source.path)))
+        elif isinstance(source, FilesSource):
+            if source.kind != "video" and not options.selection.all:
+                return [], "a selection among images goes through them one after the other"
+            inputs.append(Input(source.name, source.kind, functools.partial(_files, source)))
+        else:
+            return [], f"{source.name} is read in one go"
+    listed = itertools.chain.from_iterable(given.files() for given in inputs)
+    if len(list(itertools.islice(listed, 2))) < 2:
+        return [], "there is a single file"
+    return inputs, ""
 
 
 def run_collection(
@@ -90,7 +112,7 @@ def run_collection(
         inputs: what the user named.
         session: the model on its device; not closed here.
         output: the folder for everything written.
-        options: how; without formats and a trace that ``can_journal`` names.
+        options: how; ``inputs_of`` names those that are not possible.
         collection: how the journal is used.
         progress: called now and then with frames done and frames expected of this process.
         say: told what the journal says.
@@ -144,6 +166,7 @@ def answers(
         "threshold": options.threshold,
         "kind of device": "integers" if name in INTEGERS else name,
         "choice of outputs": [options.pictures, options.beside, *formats],
+        "selection": None if options.selection.all else options.selection.to_json(),
         "input": [[given.name, given.kind] for given in inputs],
         **collection.answers,
     }
@@ -220,6 +243,8 @@ class _Run:
         tally = Tally([_Named(name, kind) for name, kind in sources], options.accuracy)
         for result in results(journal, self.output / RECORDS, options.threshold):
             tally.write(result, None)
+        for entry, count in zip(tally.sources, left_out(journal)):
+            entry.left_out = count
         outputs = [sink.path for sink in self.lines]
         outputs += [self.output / name for name in ("masks", "overlays")]
         overlays = {
@@ -244,6 +269,7 @@ class _Run:
             statuses=tally.statuses,
             sources=tally.sources,
             accuracy=options.accuracy,
+            selection=None if options.selection.all else options.selection,
             notes=[*notes_of(journal), *journal.incidents, *self.session.incidents(), *self.notes],
             outputs=[
                 *(str(path) for path in outputs if path.exists()),
@@ -261,7 +287,7 @@ class _Run:
         expected = _Expected(self.journal, sink, self.meter.done)
         try:
             run_pipeline(
-                block_sources(self.journal, sink, self.collection.each),
+                block_sources(self.journal, sink, self.options.selection),
                 self.session,
                 [*self.options.viewers, sink],
                 threads=self.threads,
@@ -315,6 +341,18 @@ class _Named(Source):
 
     def reads(self) -> Any:
         return iter(())
+
+
+def _one(path: Path) -> Iterator[Listed]:
+    yield "video", str(path)
+
+
+def _files(source: FilesSource) -> Iterator[Listed]:
+    """The files of a source; what is not surely an image is a block of its own."""
+    for name in source.files():
+        path = str(Path(name))
+        image = source.kind == "images" or os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
+        yield "image" if image else "video", path
 
 
 def _guarded(given: Input, output: Path) -> Callable[[], Iterable[Listed]]:

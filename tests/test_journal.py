@@ -18,7 +18,7 @@ import pytest
 
 from deepfake_fpga.errors import FormatError, UsageError, WorkError
 from deepfake_fpga.inference import collection as collection_module
-from deepfake_fpga.inference.collection import CollectionOptions, run_collection
+from deepfake_fpga.inference.collection import CollectionOptions, inputs_of, run_collection
 from deepfake_fpga.inference.journal import (
     Input,
     base,
@@ -33,6 +33,7 @@ from deepfake_fpga.inference.journal import (
     workers,
 )
 from deepfake_fpga.inference.run import RunOptions, run
+from deepfake_fpga.inference.selection import Selection
 from deepfake_fpga.inference.sinks import Format
 from deepfake_fpga.inference.sources import open_images
 from deepfake_fpga.inference.summary import Summary
@@ -305,6 +306,22 @@ def test_videos_have_a_block_each_and_a_bad_one_stops_nothing(tmp_path: Path) ->
     assert items_of(output, "block") == [1, 2, 3, 4]
 
 
+def test_a_selection_holds_for_each_video(tmp_path: Path) -> None:
+    clips = [write_clip(tmp_path / f"{n}.mp4", 7) for n in range(2)]
+    selection = Selection(every=3)
+    summary = go(videos_of(*clips), tmp_path / "out", selection=selection)
+    assert [(Path(r["source"]).name, r["frame"]) for r in records_of(tmp_path / "out")] == [
+        (name, frame) for name in ("0.mp4", "1.mp4") for frame in (0, 3, 6)
+    ]
+    assert [source.left_out for source in summary.sources] == [4, 4]
+    said: List[str] = []
+    go(videos_of(*clips), tmp_path / "out", said=said)
+    assert "another selection" in said[0]
+    listed = open_images(str(write_images(tmp_path / "in", 3)))
+    assert inputs_of([listed], RunOptions())[1] == ""
+    assert "selection" in inputs_of([listed], RunOptions(selection=selection))[1]
+
+
 def test_batches_stay_full_across_blocks(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "in", 150)
     session = Judge(tmp_path)
@@ -502,7 +519,7 @@ def test_another_process_with_other_options_is_not_disturbed(tmp_path: Path) -> 
 
 def test_a_torn_part_is_none(tmp_path: Path) -> None:
     path = tmp_path / "00000004.jsonl"
-    outcome = parts.Outcome(7, "", 5, 6, "ab", 1, 1, ["a note"], [(0, 12)])
+    outcome = parts.Outcome(7, "", 5, 6, "ab", 1, 1, 0, ["a note"], [(0, 12)])
     whole = b'{"frame":0}\n' + parts.trailer(4, [outcome])
     path.write_bytes(whole)
     assert parts.read_part(path, 4) == [outcome]

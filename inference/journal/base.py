@@ -267,7 +267,7 @@ class Journal:
     ) -> None:
         self.tables.change_many(
             "UPDATE items SET state = ?, reason = ?, size = ?, mtime = ?, sha256 = ?, frames = ?, "
-            "judged = ?, notes = ?, places = ? WHERE number = ? AND block = ?",
+            "judged = ?, left_out = ?, notes = ?, places = ? WHERE number = ? AND block = ?",
             [(*_columns(outcome), outcome.number, number) for outcome in outcomes],
         )
         self.tables.change(
@@ -402,6 +402,7 @@ def _columns(outcome: Outcome) -> Tuple[Any, ...]:
         outcome.sha256,
         outcome.frames,
         outcome.judged,
+        outcome.left_out,
         text(outcome.notes),
         text(outcome.places),
     )

@@ -19,6 +19,7 @@ from typing import IO, Any, Callable, Dict, Iterator, List, Optional, Sequence, 
 
 from ...errors import ToolkitError
 from ..records import Frame, FrameResult, Status
+from ..selection import Selection, select
 from ..sinks.base import Sink
 from ..sinks.lines import LineSink
 from ..sources.base import Collection, Read, Source, lost
@@ -50,21 +51,18 @@ class BlockSource(Collection):
 
     Args:
         block: what to read.
-        each: called with every video that is opened; what it returns is read instead.
 
     Attributes:
         failures: why a file could not be read to its end, by path.
     """
 
-    def __init__(self, block: Block, each: Optional[Callable[[Source], Source]] = None) -> None:
+    def __init__(self, block: Block) -> None:
         super().__init__(block.items[0].path)
         self.block = block
         self.kind = "images" if block.kind == "image" else "video"
         self.failures: Dict[str, str] = {}
         self._found: Dict[str, Identity] = {}
         self._digest: Optional[_Digest] = None
-        if each is not None:
-            self.each = each
 
     def reads(self) -> Iterator[Read]:
         """One call per image; the frames of a video as it is decoded."""
@@ -142,13 +140,19 @@ class BlockSink(Sink):
             return None
         return self.images / max(1e-3, time.monotonic() - self._start)
 
-    def begin(self, origin: int, source: BlockSource) -> None:
-        """Announces the block whose results will have this ``origin``; on the thread that reads."""
+    def begin(self, origin: int, source: BlockSource, chosen: Source) -> None:
+        """Announces the block whose results will have this ``origin``; on the thread that reads.
+
+        Args:
+            origin: counts the blocks.
+            source: all of the block.
+            chosen: what is selected of it.
+        """
         block = source.block
         folder = self._journal.workspace / str(block.number)
         names = {item.path: item.name for item in block.items}
         sinks = self._make(folder / "out", lambda path: names.get(path, block.items[0].name))
-        self._works[origin] = _Work(self._journal, source, folder, sinks, self._lines)
+        self._works[origin] = _Work(self._journal, source, chosen, folder, sinks, self._lines)
 
     def open(self) -> None:
         """Makes the folder of the parts."""
@@ -194,15 +198,13 @@ class BlockSink(Sink):
             work.drop()
 
 
-def block_sources(
-    journal: Journal, sink: BlockSink, each: Optional[Callable[[Source], Source]] = None
-) -> Iterator[BlockSource]:
+def block_sources(journal: Journal, sink: BlockSink, selection: Selection) -> Iterator[Source]:
     """Claims one block after the other until nothing is left to claim.
 
     Args:
         journal: where.
         sink: is told of every block before its frames come.
-        each: called with every video that is opened; what it returns is read instead.
+        selection: which frames of each video are judged.
     """
     origin = 0
     while True:
@@ -213,9 +215,10 @@ def block_sources(
             if journal.take_over():
                 continue
             return
-        source = BlockSource(block, each)
-        sink.begin(origin, source)
-        yield source
+        source = BlockSource(block)
+        chosen = select(source, selection) if block.kind == "video" else source
+        sink.begin(origin, source, chosen)
+        yield chosen
         origin += 1
 
 
@@ -226,11 +229,12 @@ class _Work:
         self,
         journal: Journal,
         source: BlockSource,
+        chosen: Source,
         folder: Path,
         sinks: List[Sink],
         lines: Sequence[LineSink],
     ) -> None:
-        self.block, self._source = source.block, source
+        self.block, self._source, self._chosen = source.block, source, chosen
         self._journal, self._folder = journal, folder
         self._sinks, self._lines = sinks, lines
         self._files: List[IO[bytes]] = []
@@ -344,6 +348,7 @@ class _Work:
     def _ended(self, item: Item) -> Outcome:
         outcome = self._outcome(item)
         outcome.size, outcome.mtime, outcome.sha256 = self._source.identity(item.path)
+        outcome.left_out = self._chosen.left_out if item is self.block.items[0] else 0
         outcome.reason = self._source.failures.get(item.path, "")
         if not outcome.reason and not outcome.judged:
             outcome.reason = self._reasons.get(item.number, "no frame was read")

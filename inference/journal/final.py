@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from fractions import Fraction
@@ -37,7 +38,7 @@ def make_final(journal: Journal, lines: Sequence[LineSink]) -> bool:
     tables = journal.tables
     with locked(journal.output):
         revision = tables.get("revision", "0")
-        if tables.get("final") == revision and all(sink.path.is_file() for sink in lines):
+        if tables.get("final") == _state(revision, lines):
             return False
         for number, sink in enumerate(lines):
             with replacing(sink.path) as temporary, temporary.open("wb") as target:
@@ -53,8 +54,23 @@ def make_final(journal: Journal, lines: Sequence[LineSink]) -> bool:
                 sync_file(target)
         sync_folder(journal.output)
         with tables.transaction():
-            tables.set("final", revision)
+            tables.set("final", _state(revision, lines))
     return True
+
+
+def is_final(journal: Journal) -> bool:
+    """Whether the final files were made of everything that is done."""
+    final = journal.tables.get("final").split(":")
+    return final[0] == journal.tables.get("revision", "0")
+
+
+def left_out(journal: Journal) -> List[int]:
+    """Frames that a selection dropped, of each input in order."""
+    rows = journal.tables.rows(
+        "SELECT sources.number, (SELECT sum(left_out) FROM items WHERE source = sources.number) "
+        "FROM sources ORDER BY sources.number"
+    )
+    return [count or 0 for _, count in rows]
 
 
 def results(journal: Journal, records: Path, threshold: float) -> Iterator[FrameResult]:
@@ -124,6 +140,16 @@ def failures(journal: Journal, limit: int) -> List[Tuple[str, str]]:
         "SELECT path, reason FROM items WHERE state = 'failed' ORDER BY number LIMIT ?", (limit,)
     )
     return [(loaded(path), reason) for path, reason in rows]
+
+
+def _state(revision: str, lines: Sequence[LineSink]) -> str:
+    """What tells whether files are those that were made, or were put there by somebody else."""
+    found = [revision]
+    for sink in lines:
+        with contextlib.suppress(OSError):
+            status = sink.path.stat()
+            found.append(f"{status.st_size}-{status.st_mtime_ns}")
+    return ":".join(found)
 
 
 def _places(journal: Journal, file: int) -> Iterator[Tuple[int, int, int]]:

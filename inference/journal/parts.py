@@ -33,6 +33,7 @@ class Outcome:
         sha256: of the bytes that were read.
         frames: records written.
         judged: those with a verdict.
+        left_out: frames that a selection dropped.
         notes: what was found wrong on the way.
         places: offset and length of its lines in each file of lines.
     """
@@ -44,6 +45,7 @@ class Outcome:
     sha256: Optional[str] = None
     frames: int = 0
     judged: int = 0
+    left_out: int = 0
     notes: List[str] = field(default_factory=list)
     places: List[Tuple[int, int]] = field(default_factory=list)
 

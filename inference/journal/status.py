@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Tuple
 
 from .base import Journal
-from .final import failures
+from .final import failures, is_final
 from .workers import worker_of
 
 RECENT = 200
@@ -142,7 +142,7 @@ def progress_of(journal: Journal) -> Progress:
         workers=len(lives),
         claims=claims,
         failed=failures(journal, LISTED),
-        complete=over and tables.get("final") == tables.get("revision", "0"),
+        complete=over and is_final(journal),
     )
 
 

@@ -36,7 +36,8 @@ SCHEMA = (
     "CREATE INDEX blocks_by_state ON blocks (state, number)",
     "CREATE TABLE items (number INTEGER PRIMARY KEY, source INTEGER, kind TEXT, path TEXT, "
     "name TEXT COLLATE NOCASE, state TEXT, reason TEXT, block INTEGER, size INTEGER, "
-    "mtime INTEGER, sha256 TEXT, frames INTEGER, judged INTEGER, notes TEXT, places TEXT)",
+    "mtime INTEGER, sha256 TEXT, frames INTEGER, judged INTEGER, left_out INTEGER, notes TEXT, "
+    "places TEXT)",
     "CREATE UNIQUE INDEX items_by_path ON items (source, path)",
     "CREATE UNIQUE INDEX items_by_name ON items (name)",
     "CREATE INDEX items_by_state ON items (state, number)",

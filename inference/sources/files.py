@@ -50,6 +50,10 @@ class FilesSource(Collection):
         for name in self._names:
             yield from read_file(self, name)
 
+    def files(self) -> Iterator[str]:
+        """The names of the files, in the order in which they are read; may be called again."""
+        return iter(self._names)
+
     def places(self) -> Iterable[Path]:
         """The files, if they are held; else what was named."""
         return [self._place] if self._names.held is None else map(Path, self._names.held)
@@ -121,6 +125,23 @@ def one_image(text: str) -> FilesSource:
     """An image file, whatever its suffix."""
     source = FilesSource(text, Names(lambda: iter([str(Path(text))])), Path(text))
     source.kind, source.length = "images", 1
+    return source
+
+
+def one_of_many(text: str) -> FilesSource:
+    """A video file that is opened when its turn comes, so that a bad one does not stop the rest.
+
+    Raises:
+        MissingError: there is no such file.
+        UsageError: it is a folder.
+    """
+    path = Path(text)
+    if path.is_dir():
+        raise UsageError(f"{text} is a folder", "--video takes one file", "name the file")
+    if not path.is_file():
+        raise MissingError(f"The video {text} does not exist", "", "check the path")
+    source = FilesSource(text, Names(lambda: iter([str(path)])), path)
+    source.kind = "video"
     return source
 
 
