@@ -8,9 +8,9 @@ unless one of these holds, and then it is *inconclusive*:
 * it would be authentic, and less than ``min_coverage`` was judged. *Authentic* speaks of the whole,
   so the whole has to be seen; a manipulation that was seen was seen.
 
-A video is manipulated where a track is that holds at least ``min_share`` of all that was judged;
-where only lesser ones are, the tracks conflict. It is authentic where every track of that size is,
-and else inconclusive.
+A video is manipulated where a track is that was judged in at least ``min_share`` as many frames as
+the longest; where only lesser ones are, the tracks conflict. It is authentic where every track of
+that size is, and else inconclusive.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Rules:
         band: within this of the threshold nothing is decided.
         min_frames: judged frames a video's track needs; fewer are a glimpse.
         min_coverage: share of the frames that has to be judged before a video is authentic.
-        min_share: share of all judged that a track has to hold to speak for the video.
+        min_share: a track speaks for the video from this share of the longest one's frames on.
         calibration: how a score becomes a probability.
     """
 
@@ -52,7 +52,7 @@ class Rules:
     band: float = DEFAULT_BAND
     min_frames: int = 5
     min_coverage: float = 0.5
-    min_share: float = 0.1
+    min_share: float = 0.25
     calibration: Calibration = field(default_factory=Calibration)
 
     def to_json(self) -> Dict[str, Any]:
@@ -246,8 +246,8 @@ def _together(
     if not judged:
         reason = verdicts[0].reason if verdicts else Reason.NO_FRAMES
         return State.INCONCLUSIVE, None, reason
-    total = sum(v.judged for v in judged)
-    large = [v for v in judged if v.judged >= rules.min_share * total] or judged
+    longest = max(v.judged for v in judged)
+    large = [v for v in judged if v.judged >= rules.min_share * longest]
 
     def highest(among: Sequence[TrackVerdict]) -> float:
         return max(v.probability or 0.0 for v in among)
