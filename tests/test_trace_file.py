@@ -153,9 +153,9 @@ def test_a_run_that_fails_leaves_the_trace_of_what_was_done(tmp_path: Path) -> N
     source.before = fail
     artifact = artifact_of(uynet(2, SIZE), Path("handmade.xmodel"))
     options = RunOptions(threads=2, pictures=False, trace=tmp_path / "trace.json")
-    with Session(artifact, "null") as session:
-        with pytest.raises(ToolkitError, match="folder has gone"):
-            run([source], session, tmp_path / "out", options)
+    failing = pytest.raises(ToolkitError, match="folder has gone")
+    with Session(artifact, "null") as session, failing:
+        run([source], session, tmp_path / "out", options)
     record = json.loads((tmp_path / "trace.json").read_text(encoding="utf-8"))
     found = {e["args"]["frame"] for e in spans(record, "decode")}
     assert found

@@ -91,7 +91,7 @@ def bench(
     left_out: Optional[Dict[str, str]] = None,
     step: Step = lambda text: None,
     clock: Clock = time.perf_counter,
-    measure: Callable[..., Dict[str, Any]] = child.measure,
+    measure: Optional[Callable[..., Dict[str, Any]]] = None,
 ) -> Bench:
     """Measures every contender on the same frames.
 
@@ -105,7 +105,7 @@ def bench(
         left_out: device to the reason why it is not measured.
         step: told what comes next.
         clock: seconds.
-        measure: measures loading and memory of one device.
+        measure: measures loading and memory of one device; ``child.measure`` if not given.
 
     Raises:
         DataError: no frame can be decoded.
@@ -116,7 +116,7 @@ def bench(
     memory: Dict[str, Dict[str, Any]] = {}
     if settings.memory:
         # First of all, while nothing here holds the card.
-        memory = _memory(chosen, subject, artifact, settings, step, measure)
+        memory = _memory(chosen, subject, artifact, settings, step, measure or child.measure)
     with contextlib.ExitStack() as stack:
         runners = []
         for one in chosen:

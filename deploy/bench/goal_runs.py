@@ -18,6 +18,7 @@ from ...inference.devices.reference import ReferenceDevice
 from ...inference.devices.sim import SimDevice
 from ...inference.run import RunOptions, run
 from ...inference.session import Session
+from ...inference.sinks import Format
 from ...inference.sources import open_images, open_video
 from . import child
 from .contenders import LAYOUTS, Subject, contender
@@ -275,8 +276,10 @@ def image_goals(scale: Scale, model: Path, folder: Path, step: Step) -> List[Mea
         seconds = in_turn(told(works, step), scale.rounds)
     rates = Series(tuple(len(paths) / t for t in seconds["pictures"].values))
     bare = len(paths) / seconds["bare pictures"].median
+    busy = [len(paths) / seconds[key].busy_median for key in ("pictures", "bare pictures")]
     detail = (
-        f"{scale.threads} threads; decoding and resizing alone {bare:.0f} images/s; "
+        f"{scale.threads} threads; decoding and resizing alone {bare:.0f} images/s; per second of "
+        f"one core {busy[0]:.0f}, decoding and resizing alone {busy[1]:.0f}; "
         f"{100 * fill[-1]:.1f} % of the batch slots filled"
     )
     found = [Measured.of("images", rates, detail)]
@@ -321,11 +324,13 @@ def video_goals(scale: Scale, model: Path, folder: Path, step: Step) -> List[Mea
                 (f"video-{name}", f"{name} decode", f"{name} run"),
                 (f"overlay-{name}", f"{name} transcode", f"{name} overlay"),
             ):
+                share = ratio(seconds[base], seconds[ours])
                 detail = (
                     f"frames/s: {frames / seconds[ours].median:.0f}, "
-                    f"{base.partition(' ')[2]} alone {frames / seconds[base].median:.0f}"
+                    f"{base.partition(' ')[2]} alone {frames / seconds[base].median:.0f}; "
+                    f"by processor time {share.busy_median:.2f} x"
                 )
-                found.append(Measured.of(key, ratio(seconds[base], seconds[ours]), detail))
+                found.append(Measured.of(key, share, detail))
     return found
 
 
@@ -351,7 +356,7 @@ def memory_goal(scale: Scale, model: Path, folder: Path, step: Step) -> List[Mea
 
 def _run(session: Session, pictures: Path, count: int, folder: Path, threads: int) -> float:
     """Runs the first pictures of a folder; returns how full the batches were."""
-    options = RunOptions(threads=threads, pictures=False)
+    options = RunOptions(threads=threads, pictures=False, formats=(Format.RLE,))
     summary = run([Head(open_images(str(pictures)), count)], session, folder / "out", options)
     return summary.meter.fill or 0.0
 

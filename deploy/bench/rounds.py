@@ -23,14 +23,22 @@ class Series:
 
     Attributes:
         values: in the order they were measured.
+        busy: the same by processor time over all threads of this process, which other work on the
+            machine disturbs least; empty where it was not taken.
     """
 
     values: Tuple[float, ...]
+    busy: Tuple[float, ...] = ()
 
     @property
     def median(self) -> float:
         """The middle one."""
         return statistics.median(self.values)
+
+    @property
+    def busy_median(self) -> float:
+        """The middle one by processor time; 0 where that was not taken."""
+        return statistics.median(self.busy) if self.busy else 0.0
 
     @property
     def spread(self) -> float:
@@ -61,28 +69,35 @@ def in_turn(
     works: Mapping[str, Callable[[], Any]],
     rounds: int,
     clock: Clock = time.perf_counter,
+    busy_clock: Clock = time.process_time,
 ) -> Dict[str, Series]:
-    """Runs every work once per round; returns the seconds of each.
+    """Runs every work once per round; returns the seconds of each, by both clocks.
 
     Args:
         works: what is measured, by name. Nothing is warmed up here.
         rounds: how often.
         clock: seconds.
+        busy_clock: seconds of processor time.
     """
     seconds: Dict[str, List[float]] = {name: [] for name in works}
+    busy: Dict[str, List[float]] = {name: [] for name in works}
     names = list(works)
     for number in range(rounds):
         # Every other round goes backwards, so that nobody always follows the same neighbour.
         for name in names if number % 2 == 0 else reversed(names):
-            start = clock()
+            start, busy_start = clock(), busy_clock()
             works[name]()
             seconds[name].append(clock() - start)
-    return {name: Series(tuple(values)) for name, values in seconds.items()}
+            busy[name].append(busy_clock() - busy_start)
+    return {name: Series(tuple(seconds[name]), tuple(busy[name])) for name in works}
 
 
 def ratio(of: Series, to: Series) -> Series:
     """``of`` divided by ``to``, round by round: what both met cancels out."""
-    return Series(tuple(a / b for a, b in zip(of.values, to.values)))
+    return Series(
+        tuple(a / b for a, b in zip(of.values, to.values)),
+        tuple(a / b for a, b in zip(of.busy, to.busy) if b),
+    )
 
 
 def told(works: Mapping[str, Callable[[], Any]], step: Step) -> Dict[str, Callable[[], Any]]:
