@@ -14,8 +14,10 @@ import os
 import shutil
 import threading
 import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import IO, Any, Callable, Deque, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from ...errors import ToolkitError
 from ..records import Frame, FrameResult, Status
@@ -34,6 +36,9 @@ SECONDS = 2.0
 
 FEWEST, MOST = 8, 512
 """Images of a block."""
+
+AHEAD = 2
+"""Blocks that may wait to be committed."""
 
 MakeSinks = Callable[[Path, Callable[[str], str]], List[Sink]]
 """Makes the sinks of a block that write files of their own: into a folder, by the names that the
@@ -132,6 +137,9 @@ class BlockSink(Sink):
         self._works: Dict[int, _Work] = {}
         self._current = 0
         self._start = 0.0
+        # Waiting for the disk must not hold the results up.
+        self._committer = ThreadPoolExecutor(1, "commit")
+        self._commits: Deque[Future[None]] = deque()
 
     @property
     def speed(self) -> Optional[float]:
@@ -167,6 +175,7 @@ class BlockSink(Sink):
         """Writes one result; before the first of a block, the ones before are committed."""
         while self._current < result.origin:
             self._commit()
+        self._look(AHEAD)
         if not self.images:
             self._start = time.monotonic()
         self._works[result.origin].write(result, rendered)
@@ -179,10 +188,12 @@ class BlockSink(Sink):
                 self._commit()
             work = self._works.get(self._current)
             if work is not None and work.block.kind == "image":
-                # What caused the failure (a full disk) may well be in the way here too.
-                with contextlib.suppress(ToolkitError, OSError):
-                    self._commit(partly=True)
+                self._commit(partly=True)
+            if complete:
+                self._look(0)
         finally:
+            # What caused a failure (a full disk) may well be in the way of these too.
+            self._committer.shutdown()
             for work in self._works.values():
                 work.drop()
             self._works.clear()
@@ -190,6 +201,14 @@ class BlockSink(Sink):
     def _commit(self, partly: bool = False) -> None:
         work = self._works.pop(self._current)
         self._current += 1
+        self._commits.append(self._committer.submit(self._enter, work, partly))
+
+    def _look(self, most: int) -> None:
+        """Raises what a commit has raised, and waits until no more than ``most`` are open."""
+        while self._commits and (self._commits[0].done() or len(self._commits) > most):
+            self._commits.popleft().result()
+
+    def _enter(self, work: _Work, partly: bool) -> None:
         try:
             self.committed += work.commit(partly)
         except LostClaimError as error:
