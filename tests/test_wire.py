@@ -332,7 +332,8 @@ def test_damaged_bytes_are_read_or_refused_alike(google: Dict[str, Any]) -> None
             ours = SCHEMA.decode("Graph", data)
         except WireError as error:
             # Releases before 5 let some keys through and hand them out as bytes.
-            assert "UTF-8" in str(error)
+            if "UTF-8" not in str(error):
+                raise
             outcomes["refused"] += 1
             continue
         assert known(ours) == known(plain("Graph", theirs))
