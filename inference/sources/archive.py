@@ -91,6 +91,9 @@ class TarSource(Collection):
             if not given and not others and self._stream is not None:
                 raise _no_tar(self.name, error) from error
             self.note(f"the archive is damaged or cut off after {given + others} files: {error}")
+        finally:
+            if self._stream is not None:
+                self._stream.close()
         if links:
             self.note(f"{links} links were not followed")
         if not given:

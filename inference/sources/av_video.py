@@ -11,10 +11,10 @@ import contextlib
 import functools
 import math
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, cast
+from typing import IO, Any, Dict, Iterator, List, Optional, cast
 
 import numpy as np
 
@@ -37,54 +37,61 @@ class AvVideoSource(VideoSource):
         super().__init__(text)
         path = self.path
         with _open(path) as container:
-            stream = _stream(container, path)
-            rate = _rate(stream)
-            if rate is None:
-                rate = FALLBACK_RATE
-                self.notes.append(f"the file states no frame rate; {rate} is assumed")
-            # A start below zero belongs to sound that warms its decoder up before the pictures.
-            start = max(Fraction(0), Fraction(container.start_time or 0, 1_000_000))
-            self.info = VideoInfo(
-                path, rate, Fraction(stream.time_base), start, _count(container, stream, rate)
-            )
-        self.length = self.info.frames
+            self._describe(container)
 
     def reads(self) -> Iterator[Read]:
         """Decodes in order; each call turns one decoded frame into RGB."""
-        av = load_av()
         with _open(self.path) as container:
-            stream = _stream(container, self.path)
-            stream.thread_type = "AUTO"
-            timeline = _Timeline(self)
-            if self.begin > 0:
-                timeline.skip(_seek(container, stream, self))
-            packets = container.demux(stream)
-            while True:
-                try:
-                    packet = next(packets, None)
-                except av.error.FFmpegError as error:
-                    self.notes.append(f"reading ended early: {error.strerror}")
-                    packet = None
-                if packet is None:
-                    break
-                timeline.expect(packet)
-                try:
-                    decoded = packet.decode()
-                except av.error.EOFError:
-                    break
-                except av.error.FFmpegError as error:
-                    yield from timeline.failed(packet, f"FFmpeg cannot decode it: {error.strerror}")
-                    continue
-                for frame in decoded:
-                    yield from timeline.decoded(frame)
-            yield from timeline.finish()
-            stated = stream.frames
-            if stated and timeline.index < stated:
-                self.notes.append(
-                    f"the header states {stated} frames, {timeline.index} are there: "
-                    "the file is probably truncated"
-                )
-            self.length = timeline.index
+            yield from self._decode(container)
+
+    def _describe(self, container: Any) -> None:
+        path = self.path
+        stream = _stream(container, path)
+        rate = _rate(stream)
+        if rate is None:
+            rate = FALLBACK_RATE
+            self.notes.append(f"the file states no frame rate; {rate} is assumed")
+        # A start below zero belongs to sound that warms its decoder up before the pictures.
+        start = max(Fraction(0), Fraction(container.start_time or 0, 1_000_000))
+        self.info = VideoInfo(
+            path, rate, Fraction(stream.time_base), start, _count(container, stream, rate)
+        )
+        self.length = self.info.frames
+
+    def _decode(self, container: Any) -> Iterator[Read]:
+        av = load_av()
+        stream = _stream(container, self.path)
+        stream.thread_type = "AUTO"
+        timeline = _Timeline(self)
+        if self.begin > 0 and not self.live:
+            timeline.skip(_seek(container, stream, self))
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.error.FFmpegError as error:
+                self.notes.append(f"reading ended early: {error.strerror}")
+                packet = None
+            if packet is None:
+                break
+            timeline.expect(packet)
+            try:
+                decoded = packet.decode()
+            except av.error.EOFError:
+                break
+            except av.error.FFmpegError as error:
+                yield from timeline.failed(packet, f"FFmpeg cannot decode it: {error.strerror}")
+                continue
+            for frame in decoded:
+                yield from timeline.decoded(frame)
+        yield from timeline.finish()
+        stated = stream.frames
+        if stated and timeline.index < stated:
+            self.notes.append(
+                f"the header states {stated} frames, {timeline.index} are there: "
+                "the file is probably truncated"
+            )
+        self.length = timeline.index
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,38 @@ class _Landing:
 
     pts: int
     index: int
+
+
+class AvPipeSource(AvVideoSource):
+    """A video from a stream of bytes that is read once, as it comes.
+
+    Args:
+        name: what it is called.
+        pipe: has ``read``.
+
+    Raises:
+        FormatError: it is not a video FFmpeg can decode from a pipe.
+    """
+
+    live = True
+
+    def __init__(self, name: str, pipe: IO[bytes]) -> None:
+        self.name, self.path, self.notes = name, Path(name), []
+        self._pipe, self._opened = pipe, contextlib.ExitStack()
+        container = self._opened.enter_context(_open(self.path, pipe))
+        self._container = container
+        self._describe(container)
+        self.info = replace(self.info, has_file=False)
+
+    def reads(self) -> Iterator[Read]:
+        """The frames, once."""
+        with contextlib.closing(self._pipe), self._opened:
+            yield from self._decode(self._container)
+        if not self.length:
+            self.notes.append(
+                "no frame could be read from the pipe; an MP4 needs its index at the front for "
+                "that (ffmpeg -movflags +faststart), or name the file instead"
+            )
 
 
 class _Timeline:
@@ -206,10 +245,10 @@ def _convert(frame: Any, turns: int, place: Dict[str, Any]) -> Frame:
 
 
 @contextlib.contextmanager
-def _open(path: Path) -> Iterator[Any]:
+def _open(path: Path, pipe: Optional[IO[bytes]] = None) -> Iterator[Any]:
     av = load_av()
     try:
-        container = av.open(str(path))
+        container = av.open(str(path) if pipe is None else pipe)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise FormatError(
             f"{path} is not a video FFmpeg can read",
