@@ -1,8 +1,8 @@
 """``evidence.json``: what a folder of results is made of, so that a change of any byte is found.
 
-The file has a hash of itself in ``manifest_sha256``: of everything else in it, written without
-spaces and with sorted keys. With a key it has a signature, too (HMAC-SHA256 of the same without
-the signature). A hash is no signature: whoever can change the files can make a new manifest. Who
+The file has a hash of itself in ``manifest_sha256``: of everything else in it, in its order,
+written without spaces. With a key it has a signature, too (HMAC-SHA256 of the same without the
+signature). A hash is no signature: whoever can change the files can make a new manifest. Who
 has to be sure notes the hash elsewhere, or keeps a key.
 """
 
@@ -177,7 +177,5 @@ def _signature(record: Mapping[str, Any], key: bytes) -> str:
 
 def _canonical(record: Mapping[str, Any], *without: str) -> bytes:
     content = {name: value for name, value in record.items() if name not in without}
-    text = json.dumps(
-        content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-    )
+    text = json.dumps(content, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return text.encode("ascii")
