@@ -308,6 +308,16 @@ def test_the_first_of_equal_logits_wins() -> None:
     assert first_largest(three).tolist() == [[[1, 0]]]
 
 
+def test_the_largest_of_every_pair_of_codes_is_found_however_they_lie() -> None:
+    first, second = np.meshgrid(np.arange(-128, 128), np.arange(-128, 128))
+    pairs = np.stack([first, second], -1).astype(np.int8)[None]
+    wanted = (second > first)[None]
+    assert np.array_equal(first_largest(pairs), wanted)
+    assert np.array_equal(first_largest(np.asfortranarray(pairs)), wanted)
+    assert np.array_equal(first_largest(pairs.astype(np.float32)), wanted)
+    assert first_largest(pairs).dtype == np.uint8
+
+
 # -- the float device ---------------------------------------------------------------------------
 
 
