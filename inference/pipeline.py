@@ -395,8 +395,7 @@ class _Run:
             if item.fitted is not None:
                 if not self.live and item.origin not in self._latest:
                     self._latest.clear()  # the sources before have ended
-                bare = replace(item.frame, image=None)
-                self._latest[item.origin] = replace(results[-1], frame=bare)
+                self._latest[item.origin] = results[-1]
         self.meter.images += slot
         self._count("post", start, "post")
         return results
