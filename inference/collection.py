@@ -83,7 +83,7 @@ def inputs_of(sources: Sequence[Source], options: RunOptions) -> Tuple[List[Inpu
         return [], "a timeline is of a whole run"
     inputs = []
     for source in sources:
-        if isinstance(source, VideoSource):
+        if isinstance(source, VideoSource) and not source.live:
             inputs.append(Input(source.name, "video", functools.partial(_one, source.path)))
         elif isinstance(source, FilesSource):
             if source.kind != "video" and not options.selection.all:

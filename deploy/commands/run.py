@@ -13,10 +13,10 @@ from ...errors import DataError, UsageError
 from ...files import sha256
 from ..parameters import address, list_of
 from ..progress import progress_bar
+from .input_options import InputOptions, input_options
 
 if TYPE_CHECKING:
     from ...inference.sinks import Sink
-    from ...inference.sources import Source
     from ...inference.summary import Summary
 
 AGGREGATIONS = ["mean", "trimmed", "confident", "top-k", "noisy-or", "strongest-window"]
@@ -38,6 +38,9 @@ Examples:
   deepfake-fpga run --images faces -o result --no-overlay --json
   deepfake-fpga run --images faces -o result --write csv,sqlite,rle
   deepfake-fpga run --video clip.mp4 -o result --serve 8080
+  deepfake-fpga run --input rtsp://cam/1 --input camera:0 -o result --duration 10:00
+  deepfake-fpga run --input long.mp4 -o result --fps 5 --start 1:00:00 --skip-static
+  tar c faces | deepfake-fpga run --input - -o result
   deepfake-fpga run --video clip.mp4 -o result --device card --fallback sim
 
 \b
@@ -82,6 +85,7 @@ Exit status: 0 done, 1 nothing could be judged or the work failed, 2 wrong use."
     metavar="FILE",
     help="A video to check, of any kind FFmpeg reads. Can be given more than once.",
 )
+@input_options
 @click.option(
     "-o",
     "--output",
@@ -234,6 +238,7 @@ Exit status: 0 done, 1 nothing could be judged or the work failed, 2 wrong use."
 def command(
     images: Tuple[str, ...],
     videos: Tuple[str, ...],
+    asked: InputOptions,
     output: Path,
     model: Optional[Path],
     build_dir: Path,
@@ -270,12 +275,6 @@ def command(
     Every image or frame gets a fake probability, a verdict and a mask of the manipulated pixels.
     One that cannot be decoded is recorded as such and the rest goes on.
     """
-    if bool(images) == bool(videos):
-        raise UsageError(
-            "run takes either images or videos",
-            "both were given" if images else "neither was given",
-            "type: deepfake-fpga run --images DIR -o OUT, or --video FILE -o OUT",
-        )
     if checkpoint is not None and device != "float":
         raise UsageError(
             "--checkpoint is for the float device",
@@ -313,7 +312,10 @@ def command(
     from ..evidence.manifest import read_key
 
     say: Callable[[str], None] = _nothing if quiet else _say
-    sources = open_sources(images, videos)
+    selection = asked.selection()
+    sources = asked.sources(images, videos)
+    for source in sources:
+        say(f"Input: {source.name} ({source.reason})")
     accuracy = None if labels is None else read_labels(labels)
     viewers = _viewers(window, serve, side_by_side, say)
     gallery = None if no_evidence else Gallery()
@@ -366,6 +368,7 @@ def command(
             rle_at_source=rle_size == "source",
             viewers=viewers,
             trace=trace,
+            selection=selection,
         )
         inputs, reason = inputs_of(sources, options)
         if record is not None or recording is not None:
@@ -443,21 +446,6 @@ def _viewers(
     return viewers
 
 
-def open_sources(images: Sequence[str], videos: Sequence[str]) -> List[Source]:
-    """The sources named on the command line, each once.
-
-    Raises:
-        ToolkitError: one of them is not there or is not what it should be.
-    """
-    from ...inference.sources import open_images, open_video
-    from ...inference.sources.files import one_of_many
-
-    sources: List[Source] = [open_images(text) for text in dict.fromkeys(images)]
-    several = len(set(videos)) > 1
-    sources += [(one_of_many if several else open_video)(text) for text in dict.fromkeys(videos)]
-    return sources
-
-
 def summary_text(summary: Summary) -> str:
     """A short table: a line per source, the speed, the accuracy, what was written."""
     rows = [("source", "frames", "judged", "fake", "probability", "verdict")]
@@ -506,6 +494,9 @@ def summary_text(summary: Summary) -> str:
             f"{summary.meter.batches} batches of {summary.batch}, "
             f"{100 * summary.meter.fill:.1f} % of the slots filled"
         )
+    if summary.selection is not None:
+        whole = summary.overall
+        lines.append(f"{whole.left_out} frames left out, {whole.inherited} inherited a result")
     if summary.accuracy is not None:
         lines.append(_accuracy_text(summary))
     lines.append("written: " + ", ".join(summary.outputs))

@@ -14,7 +14,7 @@ import struct
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, Any, Dict, Iterator, List, Optional, cast
+from typing import IO, Any, Dict, Iterable, Iterator, List, Optional, cast
 
 import numpy as np
 
@@ -122,6 +122,10 @@ class AvPipeSource(AvVideoSource):
         self._container = container
         self._describe(container)
         self.info = replace(self.info, has_file=False)
+
+    def places(self) -> Iterable[Path]:
+        """None that could be read again."""
+        return ()
 
     def reads(self) -> Iterator[Read]:
         """The frames, once."""

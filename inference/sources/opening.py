@@ -14,7 +14,7 @@ from .archive import TarSource
 from .base import Source
 from .camera import device_of, open_camera
 from .content import HEAD, IMAGE_SUFFIXES, Content, recognise
-from .files import PICTURES, one_image, open_folder, open_list, open_pattern
+from .files import PICTURES, one_image, one_of_many, open_folder, open_list, open_pattern
 from .live import LiveOptions
 from .pipe import open_pipe, standard_input
 from .streams import SCHEMES, open_stream, scheme_of
@@ -29,6 +29,8 @@ class OpenOptions:
         expect: ``images`` or ``video`` where only such are wanted; empty for anything.
         stdin_format: what comes from standard input, see ``pipe.FORMATS``.
         live: how long to wait for streams and cameras.
+        several: whether this is one of several inputs: a video that cannot be opened is then
+            recorded as such, when its turn comes, and stops no other.
         stdin: read instead of standard input.
     """
 
@@ -36,6 +38,7 @@ class OpenOptions:
     stdin_format: str = "auto"
     live: LiveOptions = field(default_factory=LiveOptions)
     stdin: Optional[IO[bytes]] = None
+    several: bool = False
 
 
 def open_source(text: str, options: Optional[OpenOptions] = None) -> Source:
@@ -119,14 +122,15 @@ def _file(text: str, path: Path, options: OpenOptions) -> Source:
         raise UsageError(f"{text} is a zip archive", how, "unpack it, or make a tar of it")
     if content is Content.TEXT:
         return _because(open_list(text), f"a list of files: {how}")
+    opened = one_of_many if options.several else open_video
     if expect == "video":
-        return _because(open_video(text), f"a video: {how}")
+        return _because(opened(text), f"a video: {how}")
     if expect == "images" and content is Content.VIDEO:
         raise UsageError(f"{text} is a video", "--images takes pictures", f"use: --video {text}")
     if content is Content.IMAGE or expect == "images":
         return _because(one_image(text), f"an image: {how}")
     if content is Content.VIDEO:
-        return _because(open_video(text), f"a video: {how}")
+        return _because(opened(text), f"a video: {how}")
     try:
         return _because(open_video(text), "a video: it can be opened as one")
     except FormatError as error:
