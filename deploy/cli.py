@@ -24,6 +24,7 @@ COMMANDS: Dict[str, Tuple[str, str]] = {
     "compile": ("compile", "Compile a quantized model for the card's DPU."),
     "inspect": ("inspect", "Show what is inside an xmodel."),
     "run": ("run", "Check images or a video for face manipulation."),
+    "journal": ("journal", "Show how far a run over many files is, and what failed."),
     "bench": ("bench", "Measure the devices of this machine side by side, outputs and times."),
     "verify": ("verify", "Say whether a result of run was changed since it was written."),
     "parity": ("parity", "Compare two ways of computing a model, tensor by tensor."),
