@@ -233,7 +233,7 @@ def test_failures_are_tried_again_only_when_asked(tmp_path: Path) -> None:
     summary = go(images_of(folder), output, session, retry=True)
     assert session.asked == 20
     assert items_of(output) == ["done"] * 20
-    assert summary.statuses == {"ok": 20, "decode_error": 0, "no_result": 0}
+    assert {name for name, count in summary.statuses.items() if count} == {"ok"}
     assert [r["status"] for r in records_of(output)] == ["ok"] * 20
 
 

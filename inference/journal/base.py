@@ -60,7 +60,7 @@ class Block:
     items: List[Item]
 
 
-class LostClaimError(WorkError):
+class LostClaimError(Exception):
     """Another process took the block over, as this one seemed to be gone."""
 
 
