@@ -351,7 +351,8 @@ def _files(source: FilesSource) -> Iterator[Listed]:
     """The files of a source; what is not surely an image is a block of its own."""
     for name in source.files():
         path = str(Path(name))
-        image = source.kind == "images" or os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
+        suffix = os.path.splitext(path)[1].lower()
+        image = source.kind == "images" or (source.kind == "mixed" and suffix in IMAGE_SUFFIXES)
         yield "image" if image else "video", path
 
 

@@ -57,7 +57,8 @@ class SourceSummary:
             self.fake += result.verdict is Verdict.FAKE
             self.inherited += result.frame.same_as is not None
             self.total += probability
-        if result.frame.video is not None:
+        # A file that cannot even be opened has no video; where only videos were named it is one.
+        if result.frame.video is not None or self.kind == "video":
             scores = self.clips.setdefault(result.frame.source, Scores())
             for score in scores_of(result):
                 scores.add(score)

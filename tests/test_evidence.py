@@ -14,12 +14,12 @@ import pytest
 
 from deepfake_fpga.deploy.defaults import DEMO_CHECKPOINT, default_model
 from deepfake_fpga.deploy.evidence.folder import _folder_name
-from deepfake_fpga.deploy.evidence.page import Story, clock, report
+from deepfake_fpga.deploy.evidence.page import WHY, Story, clock, report
 from deepfake_fpga.deploy.evidence.verification import verify
 from deepfake_fpga.files import sha256
 from deepfake_fpga.inference.verdicts.calibration import Calibration
 from deepfake_fpga.inference.verdicts.judgement import Rules, judge_video
-from deepfake_fpga.inference.verdicts.records import FrameScore
+from deepfake_fpga.inference.verdicts.records import FrameScore, Reason
 from deepfake_fpga.inference.verdicts.scores import Scores
 from deepfake_fpga.inference.verdicts.timeline import IntervalRules, find_intervals
 
@@ -250,6 +250,11 @@ def test_no_answer_has_its_reason_and_no_number() -> None:
     assert "0 of 12 pictures (0 %)" in words
     assert "50 %" not in words
     assert not re.search(r"probability of manipulation at", words)
+
+
+def test_every_reason_has_its_words() -> None:
+    assert set(WHY) == set(Reason)
+    assert all(reason.words for reason in Reason)
 
 
 def test_a_calibrated_model_says_how_often_it_was_wrong() -> None:

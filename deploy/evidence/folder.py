@@ -4,7 +4,7 @@
 
     OUT/                       one video            several: OUT/<video>/ each, and in OUT
         overlay.mp4            by the run           index.html, evidence.json of kind "index",
-        records.jsonl          by the run           records.jsonl and summary.json of all
+        records.jsonl          by the run           records.jsonl, summary.json, journal of all
         summary.json           by the run
         timeline.json .vtt .png
         contact.png
@@ -16,17 +16,22 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ...errors import WorkError
+from ...errors import ToolkitError, WorkError
 from ...files import replacing, sha256, write_json, write_text
 from ...inference.artifact import Artifact
+from ...inference.journal import JOURNAL
+from ...inference.journal.base import PARTS
+from ...inference.records import FrameResult
 from ...inference.run import RECORDS, SUMMARY
 from ...inference.sinks.pictures import free_name
+from ...inference.sources import open_video
 from ...inference.summary import Summary
 from ...inference.verdicts.gallery import ClipGallery, Gallery
 from ...inference.verdicts.judgement import judge_video
@@ -144,17 +149,42 @@ def write_evidence(
 
 def _clips(output: Path, summary: Summary, gallery: Gallery) -> List[_Clip]:
     found = [(name, scores) for source in summary.sources for name, scores in source.clips.items()]
-    alone = (
-        len(found) == 1 and len(summary.sources) == 1 and summary.overall.frames == len(found[0][1])
-    )
+    alone = len(found) == 1 and sum(len(s.parts(summary.rules)) for s in summary.sources) == 1
     taken = {"masks", "overlays", "parts"}
     clips = []
     for name, scores in found:
         folder = output if alone else output / free_name(_folder_name(name), taken)
         verdict = judge_video(scores, summary.rules)
-        kept = gallery.clips.get(name) or ClipGallery()
+        kept = gallery.clips.get(name) or _seen_again(name, scores)
         clips.append(_Clip(name, scores, verdict, kept, folder))
     return clips
+
+
+def _seen_again(name: str, scores: Scores) -> ClipGallery:
+    """The gallery of a video that an earlier run judged: without the masks, which are gone.
+
+    Empty where it cannot be read any more, or was never a video.
+    """
+    gallery = ClipGallery()
+    found = {score.frame: score for score in scores if score.judged}
+    try:
+        source = open_video(name) if found else None
+    except ToolkitError:
+        source = None
+    for frame in () if source is None else source:
+        score = found.get(frame.index)
+        if score is not None and score.fake_probability is not None:
+            gallery.add(FrameResult(frame, 1.0 - score.fake_probability, None, ""))
+    return gallery
+
+
+def _copy(path: Path, target: Path) -> None:
+    """A second name for a file, or a copy where the file system has no second names."""
+    with replacing(target) as temporary:
+        try:
+            os.link(str(path), str(temporary))
+        except OSError:
+            shutil.copyfile(str(path), str(temporary))
 
 
 def _folder_name(name: str) -> str:
@@ -192,7 +222,9 @@ def _several(
     for clip in clips:
         clip.folder.mkdir(parents=True, exist_ok=True)
         overlay = summary.overlays.get(clip.name)
-        if overlay is not None:
+        if overlay is not None and summary.journal is not None:
+            _copy(Path(overlay), clip.folder / OVERLAY)  # the journal wants to find its own
+        elif overlay is not None:
             os.replace(overlay, str(clip.folder / OVERLAY))
             moved[overlay] = str(clip.folder / OVERLAY)
     _part_records(output, clips)
@@ -213,6 +245,7 @@ def _several(
     inside = [path for path in summary.outputs if path not in moved]
     last = [path for path in inside if Path(path).name == SUMMARY]
     outputs = [path for path in inside if path not in last]
+    outputs += [str(output / name) for name in (JOURNAL, PARTS) if (output / name).exists()]
     if options.report:
         write_text(output / INDEX, index(rows))
         outputs.append(str(output / INDEX))

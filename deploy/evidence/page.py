@@ -55,6 +55,8 @@ WHY = {
     Reason.NO_FACE: "No face was found in the video.",
     Reason.TOO_SMALL: "The faces in the video are too small to be judged.",
     Reason.BLURRED: "The faces in the video are too blurred to be judged.",
+    Reason.CUT: "The faces in the video are cut off by the edge of the picture.",
+    Reason.PROFILE: "The faces in the video are seen from the side only.",
     Reason.DECODE_ERROR: "The pictures of the video are damaged and could not be read.",
     Reason.NO_RESULT: "The device that computes gave no usable result.",
     Reason.TOO_FEW_FRAMES: "There are too few pictures of a face to say anything.",

@@ -62,11 +62,12 @@ class FilesSource(Collection):
 def read_file(source: Collection, name: str) -> Iterator[Read]:
     """The frames of one file, whatever it is, as part of ``source``."""
     suffix = os.path.splitext(name)[1].lower()
-    if suffix in IMAGE_SUFFIXES:
+    # Where only videos were named a GIF is one.
+    if suffix in IMAGE_SUFFIXES and source.kind != "video":
         yield functools.partial(read_image, name)
         return
     path = Path(name)
-    if suffix not in VIDEO_SUFFIXES:
+    if suffix not in PICTURES:
         try:
             content, how = of_file(path)
         except OSError as error:

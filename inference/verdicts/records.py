@@ -31,6 +31,8 @@ class Reason(enum.Enum):
     NO_FACE = "no_face"
     TOO_SMALL = "too_small"
     BLURRED = "blurred"
+    CUT = "cut"
+    PROFILE = "profile"
     DECODE_ERROR = "decode_error"
     NO_RESULT = "no_result"
     TOO_FEW_FRAMES = "too_few_frames"
@@ -49,6 +51,8 @@ _WORDS = {
     Reason.NO_FACE: "no face was found",
     Reason.TOO_SMALL: "the face is too small",
     Reason.BLURRED: "the face is too blurred",
+    Reason.CUT: "the face is cut off by the edge of the picture",
+    Reason.PROFILE: "the face is seen from the side only",
     Reason.DECODE_ERROR: "frames could not be decoded",
     Reason.NO_RESULT: "the device gave no result",
     Reason.TOO_FEW_FRAMES: "too few frames could be judged",
