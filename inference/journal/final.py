@@ -85,11 +85,14 @@ def results(journal: Journal, records: Path, threshold: float) -> Iterator[Frame
         Results without pictures and masks; ``origin`` is the position of the input.
     """
     with records.open("rb") as lines:
-        for source, frames in journal.tables.stream(
-            f"SELECT source, frames FROM items WHERE {_OVER} ORDER BY source, number"
+        for source, text in journal.tables.stream(
+            f"SELECT source, places FROM items WHERE {_OVER} ORDER BY source, number"
         ):
-            for _ in range(frames):
-                yield result_of(json.loads(lines.readline().decode("utf-8")), threshold, source)
+            left = json.loads(text)[0][1] if text else 0
+            while left > 0:
+                line = lines.readline()
+                left -= len(line) or left
+                yield result_of(json.loads(line.decode("utf-8")), threshold, source)
 
 
 def result_of(record: Mapping[str, Any], threshold: float, origin: int = 0) -> FrameResult:
@@ -114,7 +117,7 @@ def result_of(record: Mapping[str, Any], threshold: float, origin: int = 0) -> F
     elif status is Status.NO_RESULT:
         real = float("nan")
     return _Recorded(
-        frame, real, None, record["device"], threshold, origin, None, record["mask_fraction"]
+        frame, real, None, record["device"], threshold, origin, fraction=record["mask_fraction"]
     )
 
 
