@@ -714,6 +714,23 @@ def test_goals_that_are_missed_end_the_command_with_one(
     assert json.loads(printed[printed.rindex('{\n  "schema"') :])["goals"]
 
 
+def test_a_person_watching_sees_what_is_measured(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(scale: goal_runs.Scale, *_: Any, **more: Any) -> GoalReport:
+        more["step"]("warm sim up")
+        return report()
+
+    monkeypatch.setattr(goal_runs, "measure_goals", measure)
+    assert run_command("--goals") == 0
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert run_command("--goals") == 0
+    shown = capsys.readouterr().err
+    assert "goals 0:00 warm sim up" in shown
+    assert shown.endswith("\r\x1b[K")
+
+
 def test_the_bench_imports_no_torch() -> None:
     import subprocess
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
+import sys
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Optional, Sequence, Tuple
@@ -13,7 +16,6 @@ import click
 
 from ...errors import UsageError
 from ...files import write_json, write_text
-from ..progress import progress_bar
 
 if TYPE_CHECKING:
     from ...inference.artifact import Artifact
@@ -356,13 +358,19 @@ def _write(output: Path, found: Bench, content: Any) -> List[Path]:
 
 @contextlib.contextmanager
 def _steps(title: str, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """Counts what has been measured, for a person watching."""
-    done = 0
-    with progress_bar(title, "step", quiet=quiet, leave=False) as progress:
+    """One line on standard error, for a person watching: the time so far and what is measured."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda text: None
+        return
+    begun = time.monotonic()
 
-        def step(text: str) -> None:
-            nonlocal done
-            progress(done, None)
-            done += 1
+    def step(text: str) -> None:
+        seconds = int(time.monotonic() - begun)
+        line = f"{title} {seconds // 60}:{seconds % 60:02d} {text}"
+        print("\r\x1b[K" + line[: shutil.get_terminal_size().columns - 1], end="", file=sys.stderr)
+        sys.stderr.flush()
 
+    try:
         yield step
+    finally:
+        print("\r\x1b[K", end="", file=sys.stderr)
