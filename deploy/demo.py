@@ -204,11 +204,14 @@ def _run(
     from ..inference.run import RunOptions, run
     from ..inference.session import Session
     from ..inference.sources import open_video
+    from ..inference.verdicts.gallery import Gallery
     from .defaults import choose_model
+    from .evidence.folder import EvidenceOptions, write_evidence
 
     path, reason = choose_model(None, build.path)
     say(f"model {path} ({reason})")
-    with Session(load_artifact(path), device, threads=threads) as session:
+    artifact, gallery = load_artifact(path), Gallery()
+    with Session(artifact, device, threads=threads) as session:
         say(f"device {session.device_name}: {session.reason}")
         bar: Optional[Callable[[int], None]] = None
         shown = 0
@@ -219,8 +222,10 @@ def _run(
             bar(done - shown)
             shown = done
 
-        options = RunOptions(threads=threads, beside=True, model_reason=reason)
+        options = RunOptions(threads=threads, beside=True, model_reason=reason, viewers=[gallery])
         summary = run([open_video(str(clip))], session, output, options, show)
+    done = write_evidence(output, summary, artifact, gallery, EvidenceOptions())
+    summary = done.summary
     text = (
         f"{summary.meter.done} frames, {summary.frames_per_second:.0f} frames/s on "
         f"{summary.device}; {summary.verdict.state.value}"

@@ -99,7 +99,7 @@ def test_one_video_has_everything_in_its_folder(tmp_path: Path) -> None:
     assert sorted(Path(path).name for path in summary["outputs"]) == FOLDER
     assert summary["verdict"] == "manipulated"
     mean = (BRIGHT * 20 + DARK * 40) / 60 / 255
-    assert summary["fake_probability"] == pytest.approx(1 - mean, abs=0.01)
+    assert summary["fake_probability"] == pytest.approx(1 - mean, abs=0.02)  # the codec's colours
     for name in ("contact.png", "timeline.png"):
         assert cv2.imread(str(output / name)) is not None
     timeline = json.loads((output / "timeline.json").read_text())
@@ -181,7 +181,7 @@ def test_an_input_that_changes_meanwhile_is_told(tmp_path: Path) -> None:
     clip = grey_clip(tmp_path / "clip.mp4", [DARK] * 8)
     judged([clip], tmp_path / "out", before={str(clip): (1, 2)})
     manifest = json.loads((tmp_path / "out" / "evidence.json").read_text())
-    assert "changed while it was read" in manifest["notes"][0]
+    assert any("changed while it was read" in note for note in manifest["notes"])
 
 
 @pytest.mark.parametrize(

@@ -359,7 +359,12 @@ def _content(clip: _Clip, summary: Summary, common: Dict[str, Any]) -> Dict[str,
 
 def _notes(clip: _Clip, summary: Summary, common: Dict[str, Any]) -> List[str]:
     prefix = f"{clip.name}: "
-    own = [note[len(prefix) :] for note in summary.notes if note.startswith(prefix)]
+    # What is of the run and of no video goes where the run has one video only.
+    own = [
+        note[len(prefix) :] if note.startswith(prefix) else note
+        for note in summary.notes
+        if note.startswith(prefix) or len(common["inputs"]) == 1
+    ]
     video = clip.gallery.video
     path = str(clip.name if video is None else video.path)
     before = common["before"].get(path)
