@@ -153,6 +153,7 @@ def test_several_videos_have_a_folder_each_and_an_index(tmp_path: Path) -> None:
     assert page.links == ["a/report.html", "a-2/report.html", "_i_/report.html"]
     assert all((output / link).is_file() for link in page.links)
     assert "<i>.mp4" in page.words
+    assert "demonstration model" in page.words
     result = verify(output)
     assert result.intact, result.findings
     assert set(done.summary.overlays.values()) == {
@@ -220,7 +221,7 @@ def test_the_page_says_what_where_and_how_sure() -> None:
     assert "0:02.0" in words
     assert "0:08.0" in words
     assert "97 of 100" in words
-    assert "80 of 80 pictures (100 %)" in words
+    assert "80 of the 80 single pictures of the video (100 %)" in words
     assert "not a proof" in words
     assert "does not mean that the video is genuine" in words
     assert "deepfake-fpga verify out" in words
@@ -231,9 +232,16 @@ def test_the_page_says_what_where_and_how_sure() -> None:
 def test_the_page_of_an_authentic_video_does_not_promise() -> None:
     words = Page(report(story([0.05] * 40))).words
     assert "No signs of manipulation were found" in words
-    assert "only 5 %" in words
+    assert "probability of manipulation at 5 %" in words
     assert "No stretch of the video stands out" in words
     assert "does not mean that the video is genuine" in words
+
+
+def test_nothing_is_ever_sure() -> None:
+    sure = Page(report(story([1.0] * 40))).words
+    assert "probability of manipulation at more than 99 %" in sure
+    assert "The whole video, 4.0 seconds, looks manipulated" in sure
+    assert "probability of manipulation at less than 1 %" in Page(report(story([0.0] * 40))).words
 
 
 def test_short_moments_in_an_authentic_video_are_told() -> None:
@@ -247,7 +255,7 @@ def test_no_answer_has_its_reason_and_no_number() -> None:
     assert "No answer can be given" in words
     assert "No face was found" in words
     assert "could not be judged" in words
-    assert "0 of 12 pictures (0 %)" in words
+    assert "0 of the 12 single pictures of the video (0 %)" in words
     assert "50 %" not in words
     assert not re.search(r"probability of manipulation at", words)
 

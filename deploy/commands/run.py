@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, List, Optional, Sequence, Set, Tuple
@@ -299,7 +300,7 @@ def command(
                 f"add --device card, or leave {option} {given} out",
             )
     from ...inference.artifact import load_artifact, pace_target
-    from ...inference.collection import CollectionOptions, inputs_of, run_collection
+    from ...inference.collection import SINGLE, CollectionOptions, inputs_of, run_collection
     from ...inference.devices import CardOptions
     from ...inference.labels import read_labels
     from ...inference.run import RunOptions, run
@@ -373,6 +374,8 @@ def command(
         inputs, reason = inputs_of(sources, options)
         if record is not None or recording is not None:
             inputs, reason = [], "a recording is of a whole run"
+        if reason and reason != SINGLE:
+            say(f"Without a journal, so it cannot be resumed: {reason}")
         if retry_failed and not inputs:
             raise UsageError(
                 "--retry-failed is for collections with a journal",
@@ -416,7 +419,9 @@ def command(
     elif not quiet:
         click.echo(summary_text(summary))
         if digest:
-            click.echo(f"evidence: SHA-256 {digest} (deepfake-fpga verify {output})")
+            click.echo(
+                f"evidence: SHA-256 {digest} (deepfake-fpga verify {shlex.quote(str(output))})"
+            )
     if not summary.overall.judged:
         raise DataError(
             "Nothing could be judged",

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -247,7 +248,7 @@ def _several(
     outputs = [path for path in inside if path not in last]
     outputs += [str(output / name) for name in (JOURNAL, PARTS) if (output / name).exists()]
     if options.report:
-        write_text(output / INDEX, index(rows))
+        write_text(output / INDEX, index(rows, common["demonstration"]))
         outputs.append(str(output / INDEX))
     summary = replace(
         summary,
@@ -320,7 +321,7 @@ def _story(
         common["demonstration"],
         _notes(clip, summary, common),
         facts,
-        f"deepfake-fpga verify {clip.folder}",
+        f"deepfake-fpga verify {shlex.quote(str(clip.folder))}",
     )
 
 

@@ -79,6 +79,12 @@ MEANING = (
     "The coloured area shows roughly where the program looked, not an exact outline.",
 )
 
+DEMONSTRATION = (
+    '<p class="warning"><b>Made with the demonstration model.</b> It was trained on drawn faces '
+    "only, to show that the program works. For a video of real people this result means nothing; "
+    "do not pass it on as one.</p>"
+)
+
 LONGEST_TABLE = 30
 MOST_POINTS = 1200
 
@@ -121,11 +127,7 @@ def report(story: Story) -> str:
         f"{_text(_first_sentence(story))}</div>",
     ]
     if story.demonstration:
-        parts.append(
-            '<p class="warning"><b>Made with the demonstration model.</b> It was trained on drawn '
-            "faces only, to show that the program works. For a video of real people this result "
-            "means nothing; do not pass it on as one.</p>"
-        )
+        parts.append(DEMONSTRATION)
     parts += _found(story) + _where(story) + _how_sure(story) + _looked_at(story)
     parts.append("<h2>What this does not mean</h2>")
     parts.append("<ul>" + "".join(f"<li>{_text(line)}</li>" for line in MEANING) + "</ul>")
@@ -133,11 +135,12 @@ def report(story: Story) -> str:
     return page(f"Report: {story.name}", "Was the face in this video manipulated?", parts)
 
 
-def index(rows: Sequence[Tuple[str, str, VideoVerdict]]) -> str:
+def index(rows: Sequence[Tuple[str, str, VideoVerdict]], demonstration: bool = False) -> str:
     """The page that leads to the reports of several videos.
 
     Args:
         rows: folder, name and verdict of each.
+        demonstration: as in ``Story``.
     """
     lines = []
     for folder, name, verdict in rows:
@@ -148,7 +151,8 @@ def index(rows: Sequence[Tuple[str, str, VideoVerdict]]) -> str:
         )
     head = "<tr><th>video</th><th>answer</th><th>fake probability</th><th>looked at</th></tr>"
     table = f"<table>{head}{''.join(lines)}</table>"
-    return page("Report", "Were the faces in these videos manipulated?", [table])
+    parts = [DEMONSTRATION, table] if demonstration else [table]
+    return page("Report", "Were the faces in these videos manipulated?", parts)
 
 
 def page(title: str, heading: str, parts: Sequence[str]) -> str:
@@ -166,10 +170,7 @@ def _first_sentence(story: Story) -> str:
     verdict = story.verdict
     if verdict.reason is not None:
         return WHY[verdict.reason]
-    share = f"{100 * (verdict.probability or 0.0):.0f} %"
-    if verdict.state is State.MANIPULATED:
-        return f"The program puts the probability of manipulation at {share}."
-    return f"The program puts the probability of manipulation at only {share}."
+    return f"The program puts the probability of manipulation at {_percent(verdict)}."
 
 
 def _found(story: Story) -> List[str]:
@@ -179,10 +180,13 @@ def _found(story: Story) -> List[str]:
     if story.intervals:
         count = len(story.intervals)
         stretches = "one stretch" if count == 1 else f"{count} stretches"
-        words.append(
-            f"{stretches[0].upper()}{stretches[1:]} of the video, {seconds:.1f} of "
-            f"{length:.1f} seconds in all, look{'s' if count == 1 else ''} manipulated."
-        )
+        if seconds > 0.99 * length:
+            words.append(f"The whole video, {length:.1f} seconds, looks manipulated.")
+        else:
+            words.append(
+                f"{stretches[0].upper()}{stretches[1:]} of the video, {seconds:.1f} of "
+                f"{length:.1f} seconds in all, look{'s' if count == 1 else ''} manipulated."
+            )
         if verdict.state is not State.MANIPULATED:
             words.append(
                 "That is not enough for the program to call the whole video manipulated, but "
@@ -248,12 +252,17 @@ def _how_sure(story: Story) -> List[str]:
             f"were taken for manipulated, and about {100 * missed:.0f} of 100 manipulated ones "
             "were missed. With videos of another kind it can be more.</p>"
         )
+    if story.demonstration:
+        parts.append("<p>That holds for drawn faces, and for nothing else.</p>")
     return parts
 
 
 def _looked_at(story: Story) -> List[str]:
     verdict = story.verdict
-    words = f"{verdict.judged} of {verdict.frames} pictures ({100 * verdict.coverage:.0f} %)."
+    words = (
+        f"{verdict.judged} of the {verdict.frames} single pictures of the video "
+        f"({100 * verdict.coverage:.0f} %)."
+    )
     parts = ["<h2>How much was looked at</h2>", f"<p>{words}</p>"]
     lines = [
         f"{count} not judged: {why or status}"
@@ -365,8 +374,13 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _percent(verdict: VideoVerdict) -> str:
+    """The probability as people say it; nothing is ever sure."""
     value: Optional[float] = verdict.probability
-    return "-" if value is None else f"{100 * value:.0f} %"
+    if value is None:
+        return "-"
+    if value > 0.99:
+        return "more than 99 %"
+    return "less than 1 %" if value < 0.01 else f"{100 * value:.0f} %"
 
 
 def _url(name: str) -> str:
