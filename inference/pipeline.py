@@ -10,7 +10,9 @@
 ``write`` hands everything to the sinks in order. Queues hold the jobs in order, whoever does
 them, and are bounded, so nothing runs ahead. A frame that could not be decoded, or that looks
 like the one before, takes no slot of a batch but keeps its place in the order. While live
-sources are silent a batch goes out as it is.
+sources are silent a batch goes out as it is. Where faces are looked for, workers find them,
+``feed`` follows them from frame to frame, and each takes a slot; a frame's faces may lie in two
+batches.
 
 A failure, or Ctrl-C, ends every stage before it at once; the stages behind it have ``grace``
 seconds to finish what is under way, so what was done is kept. The pipeline knows nothing of file
@@ -23,14 +25,17 @@ import contextlib
 import queue
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass, field, replace
-from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from ..preprocessing import fit
+from .faces.finder import FaceFinder, Located, Look
+from .faces.results import for_frame, marked, summed_up, with_mask
 from .flow import POLL, Channel, Flow, Job, StoppedError
-from .records import Frame, FrameResult, Logits
+from .records import Frame, FrameResult, Logits, Status
 from .session import Prediction, Session
 from .sinks.base import Sink
 from .sources.base import Read, Source
@@ -92,6 +97,7 @@ def run_pipeline(
     progress: Optional[Progress] = None,
     grace: float = GRACE,
     trace: Optional[Trace] = None,
+    faces: Optional[FaceFinder] = None,
 ) -> Meter:
     """Sends every frame of the sources through the session into the sinks.
 
@@ -109,6 +115,7 @@ def run_pipeline(
         progress: called now and then and once at the end.
         grace: seconds for the stages behind a failure to finish.
         trace: notes what every thread does; costs nothing where it is not given.
+        faces: finds the faces to judge; every frame is judged as it is where it is not given.
 
     Returns:
         The meter.
@@ -119,6 +126,7 @@ def run_pipeline(
     """
     meter = Meter() if meter is None else meter
     run = _Run(sources, session, sinks, threads, in_flight, threshold, meter, grace, trace)
+    run.faces = faces
     lengths = [source.length for source in sources] if isinstance(sources, Sequence) else [None]
     total = None if None in lengths else sum(length or 0 for length in lengths)
     try:
@@ -136,21 +144,32 @@ def run_pipeline(
     return meter
 
 
+_Item = Tuple[int, Read, bool]
+"""Position of the source, what finishes the frame, whether faces are looked for in it."""
+
+_Answer = Tuple[float, np.ndarray, str, Optional[Logits]]
+"""The classifier's output, the mask, the device, and what the network itself gave."""
+
+
 @dataclass(eq=False)
 class _Prepared:
-    """A frame on its way to the device."""
+    """A frame on its way to the device: what takes a slot, and which faces that are."""
 
     frame: Frame
-    fitted: Optional[np.ndarray]
+    fitted: List[np.ndarray]
     origin: int
+    look: Optional[Look] = None
+    faces: Optional[List[Located]] = None
+    seen: bool = False
 
 
 @dataclass(eq=False)
 class _Batch:
-    """Frames whose answers come together, in order; those with a slot have a picture."""
+    """Pictures whose answers come together, and the frames whose last picture is among them."""
 
     ticket: Optional[int]
     frames: List[_Prepared]
+    images: int = 0
     submitted: float = 0.0
 
 
@@ -187,7 +206,9 @@ class _Run:
         self.live = isinstance(sources, Sequence) and any(source.live for source in sources)
         # Frames without a slot are held until a batch is full: cheap where they hold no picture.
         self.most = (4 if self.keep_images or self.live else 64) * session.batch
+        self.faces: Optional[FaceFinder] = None
         self._latest: Dict[int, FrameResult] = {}
+        self._answered: Deque[_Answer] = deque()
         self.flow = Flow(grace)
         self.ended = threading.Event()
         self._meter_lock = threading.Lock()
@@ -264,7 +285,7 @@ class _Run:
             job.run()
 
     def _read(self) -> None:
-        chunk: List[Tuple[int, Read]] = []
+        chunk: List[_Item] = []
         with contextlib.closing(together(self.sources)) as reads:
             while True:
                 self.flow.check(READ)
@@ -275,7 +296,9 @@ class _Run:
                 if item is _END:
                     break
                 if item is not None:
-                    chunk.append(item)
+                    origin, read = item
+                    wanted = self.faces is not None and self.faces.wanted(origin, read)
+                    chunk.append((origin, read, wanted))
                 if chunk and (item is None or len(chunk) == CHUNK):
                     self._send(chunk)
                     chunk = []
@@ -284,22 +307,26 @@ class _Run:
         if chunk:
             self._send(chunk)
 
-    def _send(self, chunk: List[Tuple[int, Read]]) -> None:
-        job = Job(lambda: [self._prepare(read, origin) for origin, read in chunk])
+    def _send(self, chunk: List[_Item]) -> None:
+        job = Job(lambda: [self._prepare(*item) for item in chunk])
         self._work.put(job)
         self._prepared.put(job, READ)
 
-    def _prepare(self, read: Read, origin: int) -> _Prepared:
+    def _prepare(self, origin: int, read: Read, wanted: bool) -> _Prepared:
         self.flow.check(PREPARE)
         start = time.perf_counter()
         frame = read()
         decoded = time.perf_counter()
-        fitted = None
+        item = _Prepared(frame, [], origin)
         if frame.image is not None:
             if frame.same_as is None:
-                fitted = fit(frame.image, self.preprocessing)
-            if not self.keep_images:
-                frame = replace(frame, image=None)
+                item.seen = True
+                if self.faces is not None:
+                    item.look = self.faces.look(frame, wanted)
+                if item.look is None or item.look.whole:
+                    item.fitted = [fit(frame.image, self.preprocessing)]
+            if not self.keep_images and item.look is None:
+                item.frame = replace(frame, image=None)
         ended = time.perf_counter()
         with self._meter_lock:
             self.meter.seconds["decode"] += decoded - start
@@ -307,9 +334,27 @@ class _Run:
         if self.trace is not None:
             about = {"source": frame.source, "frame": frame.index}
             self.trace.span("decode", start, decoded, **about)
-            if fitted is not None:
+            if item.seen:
                 self.trace.span("pre", decoded, ended, **about)
-        return _Prepared(frame, fitted, origin)
+        return item
+
+    def _locate(self, item: _Prepared) -> None:
+        """Follows the faces of the next frame and cuts them out."""
+        assert self.faces is not None
+        assert item.look is not None
+        start = time.perf_counter()
+        item.faces = self.faces.locate(item.origin, item.frame, item.look)
+        item.frame = marked(item.frame, item.faces)
+        if item.faces is not None:
+            item.fitted = [one.picture for one in item.faces if one.picture is not None]
+            # The pictures go into the batch; what is left of a face is where it is.
+            item.faces = [one.bare() for one in item.faces]
+        elif not item.fitted and item.frame.image is not None:
+            item.fitted = [fit(item.frame.image, self.preprocessing)]
+        if not self.keep_images:
+            item.frame = replace(item.frame, image=None)
+        about = {"source": item.frame.source, "frame": item.frame.index}
+        self._count("pre", start, "faces", about)
 
     def _feed(self) -> None:
         size = (self.preprocessing.height, self.preprocessing.width, 3)
@@ -325,20 +370,25 @@ class _Run:
                 self.flow.fail(PREPARE, error)
                 break
             for item in chunk:
-                frames.append(item)
-                if item.fitted is not None:
+                if item.look is not None:
+                    self._locate(item)
+                for place, picture in enumerate(item.fitted):
+                    if used == self.session.batch:
+                        self._submit(images, frames)
+                        frames, used = [], 0
                     if not used:
                         images = np.empty((self.session.batch, *size), np.uint8)
-                    images[used] = item.fitted
-                    item.fitted = _SLOT
+                    images[used] = picture
+                    item.fitted[place] = _SLOT
                     used += 1
+                frames.append(item)
                 if used == self.session.batch or len(frames) >= self.most:
                     self._submit(images[:used], frames)
                     frames, used = [], 0
             if frames and not chunk:
                 self._submit(images[:used], frames)
                 frames, used = [], 0
-        if frames:
+        if frames or used:
             self._submit(images[:used], frames)
 
     def _submit(self, images: np.ndarray, frames: List[_Prepared]) -> None:
@@ -354,7 +404,7 @@ class _Run:
             if self.trace is not None:
                 about = {"batch": self.meter.batches, "images": len(images)}
                 self.trace.span("submit", start, time.perf_counter(), **about)
-        self._batches.put(_Batch(ticket, frames, start), FEED)
+        self._batches.put(_Batch(ticket, frames, len(images), start), FEED)
         self._depths()
 
     def _collect(self) -> None:
@@ -368,7 +418,6 @@ class _Run:
 
     def _answers(self, batch: _Batch) -> List[FrameResult]:
         name = self.session.device_name
-        prediction = None
         if batch.ticket is not None:
             start = time.perf_counter()
             prediction = self.session.result(batch.ticket)
@@ -378,33 +427,49 @@ class _Run:
                 self.trace.span("device wait", start, ended, **about)
                 self.trace.under_way("batch", batch.ticket, batch.submitted, ended, **about)
             self._in_flight.release()
+            for slot in range(batch.images):
+                logits = _logits(prediction, slot) if self.keep_logits else None
+                real, mask = float(prediction.real[slot]), prediction.mask[slot]
+                self._answered.append((real, mask, name, logits))
         start = time.perf_counter()
-        results, slot = [], 0
+        results = []
         for item in batch.frames:
-            real = mask = logits = None
             if item.frame.same_as is not None:
                 results.append(self._inherit(item))
                 continue
-            if item.fitted is not None and prediction is not None:
-                real, mask = float(prediction.real[slot]), prediction.mask[slot]
-                logits = _logits(prediction, slot) if self.keep_logits else None
-                slot += 1
-            results.append(
-                FrameResult(item.frame, real, mask, name, self.threshold, item.origin, logits)
-            )
-            if item.fitted is not None:
+            results.append(self._result(item, name))
+            if item.seen:
                 if not self.live and item.origin not in self._latest:
                     self._latest.clear()  # the sources before have ended
                 self._latest[item.origin] = results[-1]
-        self.meter.images += slot
+        self.meter.images += batch.images
         self._count("post", start, "post")
         return results
+
+    def _result(self, item: _Prepared, name: str) -> FrameResult:
+        """The result of a frame, from the answers to its pictures."""
+        unknown = FrameResult(item.frame, None, None, name, self.threshold, item.origin)
+        if not item.faces:
+            return self._answer(unknown) if item.fitted else unknown
+        faces = []
+        for one in item.faces:
+            face = replace(unknown, face=one.face)
+            if one.status is Status.OK:
+                faces.append(self._answer(face))
+            else:
+                kept_out = replace(item.frame, status=one.status, reason=one.reason)
+                faces.append(replace(face, frame=kept_out))
+        return summed_up(item.frame, faces, unknown)
+
+    def _answer(self, result: FrameResult) -> FrameResult:
+        real, mask, device, logits = self._answered.popleft()
+        return replace(result, real=real, mask=mask, device=device, logits=logits)
 
     def _inherit(self, item: _Prepared) -> FrameResult:
         latest = self._latest.get(item.origin)
         if latest is None or latest.frame.key != item.frame.same_as:
             raise LookupError(f"{item.frame.source}: no result to inherit ({item.frame.same_as})")
-        return replace(latest, frame=item.frame)
+        return for_frame(latest, item.frame)
 
     def _hand_over(self, results: List[FrameResult]) -> None:
         job = Job(lambda: [self._render(result) for result in results])
@@ -416,6 +481,8 @@ class _Run:
 
     def _render(self, result: FrameResult) -> _Rendered:
         start = time.perf_counter()
+        if result.faces and self.keep_images:
+            result = with_mask(result)
         parts = [sink.render(result) if sink.renders else None for sink in self.sinks]
         if self.renders:
             about = {"source": result.frame.source, "frame": result.frame.index}

@@ -11,17 +11,26 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Dict, Optional, Union
+from typing import Any, Callable, Dict, Generic, NamedTuple, Optional, Tuple, TypeVar, Union
 
 import numpy as np
 
+from ..preprocessing import Square
+
+T = TypeVar("T")
+
 
 class Status(enum.Enum):
-    """What became of a frame."""
+    """What became of a frame, or of a face in it."""
 
     OK = "ok"
     DECODE_ERROR = "decode_error"
     NO_RESULT = "no_result"
+    NO_FACE = "no_face"
+    TOO_SMALL = "too_small"
+    BLURRED = "blurred"
+    CUT = "cut"
+    PROFILE = "profile"
 
 
 class Verdict(enum.Enum):
@@ -71,8 +80,8 @@ class Frame:
         time: seconds from the start of the video; ``None`` for an image.
         image: uint8 ``[H, W, 3]``, RGB; ``None`` where it could not be decoded, or where no later
             stage wants it.
-        status: ``OK`` or ``DECODE_ERROR``.
-        reason: why it could not be decoded, or what is doubtful about it.
+        status: ``OK``, or why it cannot be judged.
+        reason: the same in words, or what is doubtful about it.
         video: the video it belongs to; ``None`` for an image.
         pts: presentation time in units of ``video.time_base``.
         same_as: the earlier frame of the same source that looks like this one, so that its result
@@ -95,6 +104,22 @@ class Frame:
         return self.source if self.video is None else self.index
 
 
+class Face(NamedTuple):
+    """A face in a frame.
+
+    Attributes:
+        track: number of the person within the source, from 1.
+        box: x0, y0, x1, y1 in pixels of the frame.
+        square: what was cut out for the network.
+        turns: quarter turns anticlockwise that put it upright.
+    """
+
+    track: int
+    box: Tuple[float, float, float, float]
+    square: Square
+    turns: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class Logits:
     """What the network itself gave for one frame, before anything was decided.
@@ -110,9 +135,26 @@ class Logits:
     classifier: float
 
 
+class _once(Generic[T]):  # noqa: N801
+    """A property that is worked out when it is first asked for, and kept with its object.
+
+    It sets the object's dictionary, where Python looks first: of a frozen one, too.
+    """
+
+    def __init__(self, work: Callable[[Any], T]) -> None:
+        self._work, self.__doc__ = work, work.__doc__
+
+    def __get__(self, instance: Any, owner: Any = None) -> T:
+        value = instance.__dict__[self._work.__name__] = self._work(instance)
+        return value
+
+
 @dataclass(frozen=True, eq=False)
 class FrameResult:
-    """What was found out about one frame.
+    """What was found out about one frame, or about one face in it.
+
+    Where faces were looked for, the result of a frame sums up those of its faces: it has the
+    least ``real`` among them and, once somebody wants to look at it, their masks together.
 
     Attributes:
         frame: the frame.
@@ -122,6 +164,9 @@ class FrameResult:
         threshold: the fake probability from which the verdict is FAKE.
         origin: position of the frame's source among the sources of the run.
         logits: what the network gave; ``None`` like ``real``, and where no sink wants it.
+        face: the face it is about; ``None`` where it is about the frame.
+        faces: one result for each face in the frame; empty where there is none or none was
+            looked for.
     """
 
     frame: Frame
@@ -131,20 +176,27 @@ class FrameResult:
     threshold: float = 0.5
     origin: int = 0
     logits: Optional[Logits] = None
+    face: Optional[Face] = None
+    faces: Tuple[FrameResult, ...] = ()
 
     @property
+    def parts(self) -> Tuple[FrameResult, ...]:
+        """What a record is written of: each of the faces, else the frame."""
+        return self.faces or (self,)
+
+    @_once
     def status(self) -> Status:
         """The frame's status, or ``NO_RESULT`` where the device gave nothing usable."""
         if self.frame.status is Status.OK and not self.judged:
             return Status.NO_RESULT
         return self.frame.status
 
-    @property
+    @_once
     def judged(self) -> bool:
         """Whether there is a verdict."""
         return self.real is not None and math.isfinite(self.real)
 
-    @property
+    @_once
     def fake_probability(self) -> Optional[float]:
         """``1 - real``, rounded to what a float32 can say; ``None`` where not judged."""
         if self.real is None or not self.judged:
@@ -156,7 +208,7 @@ class FrameResult:
         """FAKE from the threshold on, else REAL; ``None`` where not judged."""
         return judge(self.fake_probability, self.threshold)
 
-    @property
+    @_once
     def mask_fraction(self) -> Optional[float]:
         """Share of the picture marked as manipulated; ``None`` where not judged."""
         if self.mask is None or not self.judged:
@@ -184,6 +236,8 @@ class FrameResult:
             "status": self.status.value,
             "reason": self.reason,
             "inherited_from": self.frame.same_as,
+            "track": None if self.face is None else self.face.track,
+            "box": None if self.face is None else list(self.face.box),
         }
 
 

@@ -108,14 +108,16 @@ class Tally(Sink):
     """
 
     def __init__(self, sources: Sequence[Source], accuracy: Optional[Accuracy] = None) -> None:
-        self.statuses = dict.fromkeys((status.value for status in Status), 0)
+        always = (Status.OK, Status.DECODE_ERROR, Status.NO_RESULT)
+        self.statuses = dict.fromkeys((status.value for status in always), 0)
         self.sources = [SourceSummary(source.name, source.kind) for source in sources]
         self.accuracy = accuracy
         self.devices: Dict[str, int] = {}
 
     def write(self, result: FrameResult, rendered: Any) -> None:
         """Counts one result."""
-        self.statuses[result.status.value] += 1
+        status = result.status.value
+        self.statuses[status] = self.statuses.get(status, 0) + 1
         self.sources[result.origin].add(result)
         if result.real is not None and result.frame.same_as is None:
             self.devices[result.device] = self.devices.get(result.device, 0) + 1

@@ -27,7 +27,7 @@ Writer = Type[VideoWriter]
 
 FIELDS = [
     "source", "frame", "time", "fake_probability", "verdict", "mask_fraction", "device",
-    "status", "reason", "inherited_from",
+    "status", "reason", "inherited_from", "track", "box",
 ]  # fmt: skip
 
 
@@ -64,12 +64,13 @@ def test_records_have_exactly_the_fields_in_order(tmp_path: Path) -> None:
     assert first == {
         "source": "a.png", "frame": 0, "time": None, "fake_probability": 0.75,
         "verdict": "FAKE", "mask_fraction": round(2500 / 224**2, 7), "device": "sim",
-        "status": "ok", "reason": "", "inherited_from": None,
+        "status": "ok", "reason": "", "inherited_from": None, "track": None, "box": None,
     }  # fmt: skip
     assert second == {
         "source": "é.mp4", "frame": 1, "time": 0.05, "fake_probability": None,
         "verdict": None, "mask_fraction": None, "device": "sim",
-        "status": "decode_error", "reason": "broken", "inherited_from": None,
+        "status": "decode_error", "reason": "broken",
+        "inherited_from": None, "track": None, "box": None,
     }  # fmt: skip
 
 

@@ -46,16 +46,16 @@ class ArraySink(Sink):
         self._masks: Optional[GrowingArray] = None
         self._scores: Optional[GrowingArray] = None
 
-    def render(self, result: FrameResult) -> Optional[np.ndarray]:
-        """The mask logits, float64 ``[H, W, classes]``; ``None`` where there are none."""
-        logits = result.logits
-        if logits is None or not result.judged:
-            return None
-        values = np.multiply(logits.mask, logits.scale, dtype=np.float64, order="C")
-        return np.asarray(values)
+    def render(self, result: FrameResult) -> List[Optional[np.ndarray]]:
+        """The mask logits of each part, float64 ``[H, W, classes]``; ``None`` where none are."""
+        return [_values(part) for part in result.parts]
 
     def write(self, result: FrameResult, rendered: Any) -> None:
-        """Appends a row to each file; the first frame that was judged tells their shapes."""
+        """Appends a row for each part; the first that was judged tells the shapes."""
+        for part, values in zip(result.parts, rendered):
+            self._write(part, values)
+
+    def _write(self, result: FrameResult, rendered: Optional[np.ndarray]) -> None:
         if rendered is not None and self._masks is None:
             self._masks = GrowingArray(self.folder / MASKS, rendered.shape)
             self._scores = GrowingArray(self.folder / SCORES, (1,))
@@ -87,6 +87,14 @@ class ArraySink(Sink):
     def outputs(self) -> List[Path]:
         """The two files."""
         return [array.path for array in (self._masks, self._scores) if array and array.named]
+
+
+def _values(result: FrameResult) -> Optional[np.ndarray]:
+    logits = result.logits
+    if logits is None or not result.judged:
+        return None
+    values = np.multiply(logits.mask, logits.scale, dtype=np.float64, order="C")
+    return np.asarray(values)
 
 
 class GrowingArray:

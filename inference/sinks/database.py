@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import json
 import sqlite3
 import time
 from pathlib import Path
@@ -37,6 +38,8 @@ _TYPES = {
     "device": "TEXT",
     "status": "TEXT",
     "reason": "TEXT",
+    "track": "INTEGER",
+    "box": "TEXT",
 }
 
 _TABLES = (
@@ -99,11 +102,12 @@ class DatabaseSink(Sink):
         self._due = time.monotonic() + SECONDS
 
     def write(self, result: FrameResult, rendered: Any) -> None:
-        """Keeps one row until its transaction is due."""
-        record = result.to_json()
-        values = [_storable(record[field]) for field in FIELDS]
-        self._rows.append([self.run, self._number, *values])
-        self._number += 1
+        """Keeps the rows of its parts until their transaction is due."""
+        for part in result.parts:
+            record = part.to_json()
+            values = [_storable(record[field]) for field in FIELDS]
+            self._rows.append([self.run, self._number, *values])
+            self._number += 1
         if len(self._rows) >= ROWS or time.monotonic() > self._due:
             self._commit()
 
@@ -205,7 +209,9 @@ def _now() -> str:
 
 
 def _storable(value: Any) -> Any:
-    """The value for SQLite, which takes no lone surrogates (file names that are no UTF-8)."""
+    """The value for SQLite, which takes no lists and no lone surrogates (names not in UTF-8)."""
+    if isinstance(value, list):
+        return json.dumps(value)
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode("utf-8")
     return value

@@ -1,4 +1,4 @@
-"""The records of a run as JSON Lines: one strict JSON object per frame, in order, as they come."""
+"""The records of a run as JSON Lines: one strict JSON object per frame or face, in order."""
 
 from __future__ import annotations
 
@@ -13,5 +13,8 @@ class RecordSink(LineSink):
     """Writes ``records.jsonl``."""
 
     def line(self, result: FrameResult, rendered: Any) -> str:
-        """The record as a JSON object."""
-        return json.dumps(result.to_json(), ensure_ascii=False, allow_nan=False) + "\n"
+        """The record of each part as a JSON object."""
+        return "".join(
+            json.dumps(part.to_json(), ensure_ascii=False, allow_nan=False) + "\n"
+            for part in result.parts
+        )

@@ -8,6 +8,7 @@ from typing import Any, Dict
 
 import numpy as np
 
+from ..faces.results import mask_in_frame
 from ..overlay import full_mask
 from ..records import FrameResult
 from ..run_lengths import area, bounding_box, compressed, run_lengths
@@ -17,9 +18,9 @@ from .lines import LineSink
 class RunLengthSink(LineSink):
     """Writes ``masks.rle.jsonl``, whose lines follow those of ``records.jsonl``.
 
-    A line has ``source`` and ``frame`` of its record, and ``size`` (height, width) and ``counts``
-    as pycocotools takes them, ``area`` in pixels and ``bbox`` (x, y, width, height); the last four
-    are ``null`` where the frame was not judged.
+    A line has ``source`` and ``frame`` of its record (``track``, where it is of a face), and
+    ``size`` (height, width) and ``counts`` as pycocotools takes them, ``area`` in pixels and
+    ``bbox`` (x, y, width, height); the last four are ``null`` where it was not judged.
 
     Args:
         path: the file.
@@ -35,10 +36,17 @@ class RunLengthSink(LineSink):
         self.strings = strings
 
     def render(self, result: FrameResult) -> str:
-        """The line."""
+        """The line of each part."""
+        return "".join(map(self._line, result.parts))
+
+    def _line(self, result: FrameResult) -> str:
         record: Dict[str, Any] = {"source": result.frame.source, "frame": result.frame.index}
+        if result.face is not None:
+            record["track"] = result.face.track
         mask = result.mask if result.judged else None
-        if mask is not None and self.at_source:
+        if result.face is not None and self.at_source:
+            mask = mask_in_frame(result)
+        elif mask is not None and self.at_source:
             image = result.frame.image
             mask = None if image is None else full_mask(mask, *image.shape[:2])
         if mask is None:

@@ -1,4 +1,4 @@
-"""The records of a run as CSV (RFC 4180): a header, then one row per frame, in order."""
+"""The records of a run as CSV (RFC 4180): a header, then one row per frame or face, in order."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class TableSink(LineSink):
         self.header = row(list(FIELDS))
 
     def line(self, result: FrameResult, rendered: Any) -> str:
-        """One row."""
-        record = result.to_json()
-        return row([record[field] for field in FIELDS])
+        """A row for each part."""
+        records = [part.to_json() for part in result.parts]
+        return "".join(row([record[field] for field in FIELDS]) for record in records)
 
 
 def row(values: List[Any]) -> str:

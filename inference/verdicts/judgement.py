@@ -23,7 +23,7 @@ import numpy as np
 
 from .aggregation import AGGREGATIONS
 from .calibration import Calibration, read_calibration
-from .records import Reason, State, TrackVerdict, VideoVerdict, track_name
+from .records import WHOLE_FRAME, Reason, State, TrackVerdict, VideoVerdict, track_name
 from .scores import Scores
 
 DEFAULT_AGGREGATION = "top-k"
@@ -102,7 +102,7 @@ def judge_video(scores: Scores, rules: Rules) -> VideoVerdict:
     judged = len(np.unique(numbers[seen]))
     verdicts = [
         _judge_track(track, scores, probabilities[own], times[own], masks[own], rules)
-        for track, own in ((track, tracks == track) for track in scores.tracks)
+        for track, own in ((track, tracks == track) for track in _spoken_of(scores))
     ]
     state, probability, reason = _together(verdicts, rules)
     parts = [] if reason is None else [reason.words]
@@ -263,6 +263,15 @@ def _together(
         first = max(open_ones, key=lambda v: v.probability or 0.0)
         return State.INCONCLUSIVE, highest(large), first.reason
     return State.AUTHENTIC, highest(large), None
+
+
+def _spoken_of(scores: Scores) -> List[int]:
+    """The tracks; frames without any face are none where there are faces in others."""
+    tracks, numbers = scores.tracks, scores.track_numbers
+    faceless = tracks[1:] and tracks[0] == WHOLE_FRAME
+    if faceless and np.isnan(scores.probabilities[numbers == WHOLE_FRAME]).all():
+        return tracks[1:]
+    return tracks
 
 
 def _commonest(scores: Scores, track: int) -> Reason:

@@ -91,17 +91,19 @@ class FrameScore:
 
 
 def scores_of(result: FrameResult) -> Tuple[FrameScore, ...]:
-    """What a result says of the tracks in its frame: today of the whole frame only."""
-    score = FrameScore(
-        result.frame.time,
-        result.frame.index,
-        WHOLE_FRAME,
-        result.fake_probability,
-        result.mask_fraction,
-        result.status.value,
-        result.reason,
+    """What a result says of the tracks in its frame, or of the frame where there is none."""
+    return tuple(
+        FrameScore(
+            result.frame.time,
+            result.frame.index,
+            WHOLE_FRAME if part.face is None else part.face.track,
+            part.fake_probability,
+            part.mask_fraction,
+            part.status.value,
+            part.reason,
+        )
+        for part in result.parts
     )
-    return (score,)
 
 
 @dataclass(frozen=True)
