@@ -31,8 +31,9 @@ from .journal.final import left_out, videos
 from .journal.final import notes as notes_of
 from .journal.planning import Listed
 from .journal.status import measure
+from .journal.tables import loaded
 from .pipeline import Meter, Progress, run_pipeline
-from .run import RECORDS, SUMMARY, RunOptions, words_of
+from .run import RECORDS, SUMMARY, RunOptions, about_run, words_of
 from .session import Session, model_sha256
 from .sinks import Format, MaskSink, OverlaySink, OverlayVideoSink, RecordSink, Sink, sink_of
 from .sinks.lines import LineSink
@@ -46,6 +47,8 @@ INTEGERS = ("card", "sim", "reference")
 
 LOOK = 1000
 """So many files of each input are looked at before a journal is begun."""
+
+SINGLE = "a single file needs none"
 
 WAIT = 0.5
 """Seconds between two looks at whether other processes have ended."""
@@ -76,9 +79,8 @@ def inputs_of(sources: Sequence[Source], options: RunOptions) -> Tuple[List[Inpu
     Returns:
         The inputs and an empty text, or nothing and the reason.
     """
-    for form in options.formats:
-        if form in (Format.NPY, Format.SQLITE):
-            return [], f"{form.files[0]} is one file over a whole run"
+    if Format.NPY in options.formats:
+        return [], f"{Format.NPY.files[0]} is one file over a whole run"
     if options.trace is not None:
         return [], "a timeline is of a whole run"
     inputs = []
@@ -93,7 +95,7 @@ def inputs_of(sources: Sequence[Source], options: RunOptions) -> Tuple[List[Inpu
             return [], f"{source.name} is read in one go"
     listed = itertools.chain.from_iterable(given.files() for given in inputs)
     if len(list(itertools.islice(listed, 2))) < 2:
-        return [], "there is a single file"
+        return [], SINGLE
     return inputs, ""
 
 
@@ -157,8 +159,8 @@ def answers(
     """Everything that changes the answers, by the words a message names it with."""
     artifact = session.artifact
     name = session.device_name
-    formats = [form.value for form in options.formats]
-    if options.formats and not options.rle_at_source:
+    formats = [form.value for form in options.formats if form is not Format.SQLITE]
+    if formats and not options.rle_at_source:
         formats.append("at the size of the network")
     return {
         "model": [model_sha256(artifact), artifact.mask, artifact.classifier],
@@ -192,9 +194,9 @@ class _Run:
         self.lines: List[LineSink] = [RecordSink(output / RECORDS)]
         for form in dict.fromkeys(options.formats):
             sink = sink_of(form, output, at_source=options.rle_at_source, about={})
-            assert isinstance(sink, LineSink)
-            self.lines.append(sink)
-        self._committed = 0
+            if isinstance(sink, LineSink):
+                self.lines.append(sink)
+        self._keeps = Format.SQLITE in options.formats
 
     def prepare(self, inputs: Sequence[Input], say: Callable[[str], None]) -> None:
         """Looks at what is there and what is done."""
@@ -238,14 +240,16 @@ class _Run:
     def finish(self) -> Summary:
         """Makes the final files, and the summary of all that is in the journal."""
         options, journal = self.options, self.journal
-        make_final(journal, self.lines)
+        database = [self.output / name for name in Format.SQLITE.files] * self._keeps
+        make_final(journal, self.lines, self._database, database)
         sources = journal.tables.rows("SELECT name, kind FROM sources ORDER BY number")
-        tally = Tally([_Named(name, kind) for name, kind in sources], options.accuracy)
+        tally = Tally([_Named(loaded(name), kind) for name, kind in sources], options.accuracy)
         for result in results(journal, self.output / RECORDS, options.threshold):
             tally.write(result, None)
         for entry, count in zip(tally.sources, left_out(journal)):
             entry.left_out = count
         outputs = [sink.path for sink in self.lines]
+        outputs += database
         outputs += [self.output / name for name in ("masks", "overlays")]
         overlays = {
             path: str(self.output / f"{name}.mp4")
@@ -281,6 +285,17 @@ class _Run:
         )
         write_json(self.output / SUMMARY, summary.to_json())
         return summary
+
+    def _database(self) -> None:
+        """Enters all records into the database; they come from the final file."""
+        options = self.options
+        if not self._keeps:
+            return
+        names = self.journal.tables.rows("SELECT name FROM sources ORDER BY number")
+        about = about_run(self.session, options, [loaded(name) for (name,) in names])
+        with sink_of(Format.SQLITE, self.output, about=about) as sink:
+            for result in results(self.journal, self.output / RECORDS, options.threshold):
+                sink.write(result, None)
 
     def _once(self, progress: Optional[Progress]) -> None:
         sink = BlockSink(self.journal, self._sinks, self.lines)

@@ -12,7 +12,7 @@ import os
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ..errors import ToolkitError, UsageError, WorkError
 from ..files import write_json
@@ -33,8 +33,8 @@ from .sources import Source
 from .sources.base import Collection
 from .sources.content import IMAGE_SUFFIXES
 from .summary import Summary, Tally
-from .verdicts import Rules, choose_rules
 from .trace import Trace
+from .verdicts import Rules, choose_rules
 
 RECORDS = "records.jsonl"
 SUMMARY = "summary.json"
@@ -184,14 +184,7 @@ def run(
 def _sinks(
     sources: Sequence[Source], session: Session, output: Path, options: RunOptions
 ) -> List[Sink]:
-    about = {
-        "model": str(session.artifact.path),
-        "model_reason": options.model_reason,
-        "device": session.device_name,
-        "device_reason": session.reason,
-        "threshold": options.threshold,
-        "sources": ", ".join(source.name for source in sources),
-    }
+    about = about_run(session, options, [source.name for source in sources])
     # Those that may refuse to open come first, before the records of an earlier run are replaced.
     sinks = list(options.viewers)
     for form in dict.fromkeys(options.formats):
@@ -207,6 +200,18 @@ def _sinks(
             live = [place for place, source in enumerate(sources) if source.live]
             sinks.append(OverlayVideoSink(output, options.beside, several, live=live))
     return sinks
+
+
+def about_run(session: Session, options: RunOptions, names: Sequence[str]) -> Dict[str, Any]:
+    """What the database says of a run over the sources of these names."""
+    return {
+        "model": str(session.artifact.path),
+        "model_reason": options.model_reason,
+        "device": session.device_name,
+        "device_reason": session.reason,
+        "threshold": options.threshold,
+        "sources": ", ".join(names),
+    }
 
 
 def _guard_inputs(sources: Sequence[Source], output: Path, formats: Sequence[Format]) -> None:

@@ -163,6 +163,31 @@ def test_the_results_are_those_of_a_run_without_a_journal(tmp_path: Path) -> Non
     assert not strays(with_it)
 
 
+def test_a_database_is_made_of_the_records(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "in", 12)
+    (folder / "i_4.png").write_text("no picture")
+    output = tmp_path / "out"
+
+    def rows() -> List[Any]:
+        connection = sqlite3.connect(str(output / "records.sqlite"))
+        try:
+            return connection.execute(
+                "SELECT run, source, status, fake_probability FROM frames ORDER BY run, number"
+            ).fetchall()
+        finally:
+            connection.close()
+
+    session = Judge(tmp_path)
+    go(images_of(folder), output, session)
+    summary = go(images_of(folder), output, session, formats=(Format.SQLITE,))
+    assert session.asked == 11  # it needs nothing that is not in the records
+    assert str(output / "records.sqlite") in summary.outputs
+    wanted = [(1, r["source"], r["status"], r["fake_probability"]) for r in records_of(output)]
+    assert rows() == wanted
+    go(images_of(folder), output, session, formats=(Format.SQLITE,))
+    assert rows() == wanted  # nothing new, no new run
+
+
 def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "in", 30)
     output, said = tmp_path / "out", []

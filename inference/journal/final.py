@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ...errors import WorkError
 from ...files import replacing
@@ -21,12 +21,19 @@ from .tables import loaded
 _OVER = "state IN ('done', 'failed')"
 
 
-def make_final(journal: Journal, lines: Sequence[LineSink]) -> bool:
+def make_final(
+    journal: Journal,
+    lines: Sequence[LineSink],
+    then: Callable[[], None] = lambda: None,
+    more: Sequence[Path] = (),
+) -> bool:
     """Makes each file of lines from everything done so far, in order.
 
     Args:
         journal: what is done.
         lines: the sinks whose lines the parts hold; their paths are written.
+        then: makes what is made of these files; called if they were made, by one process only.
+        more: what that is.
 
     Returns:
         Whether there was anything to do: not where they are of this very state already.
@@ -38,7 +45,8 @@ def make_final(journal: Journal, lines: Sequence[LineSink]) -> bool:
     tables = journal.tables
     with locked(journal.output):
         revision = tables.get("revision", "0")
-        if tables.get("final") == _state(revision, lines):
+        there = all(path.is_file() for path in more)
+        if there and tables.get("final") == _state(revision, lines, more):
             return False
         for number, sink in enumerate(lines):
             with replacing(sink.path) as temporary, temporary.open("wb") as target:
@@ -52,9 +60,10 @@ def make_final(journal: Journal, lines: Sequence[LineSink]) -> bool:
                         "start over with --fresh",
                     ) from error
                 sync_file(target)
+        then()
         sync_folder(journal.output)
         with tables.transaction():
-            tables.set("final", _state(revision, lines))
+            tables.set("final", _state(revision, lines, more))
     return True
 
 
@@ -145,13 +154,14 @@ def failures(journal: Journal, limit: int) -> List[Tuple[str, str]]:
     return [(loaded(path), reason) for path, reason in rows]
 
 
-def _state(revision: str, lines: Sequence[LineSink]) -> str:
+def _state(revision: str, lines: Sequence[LineSink], more: Sequence[Path]) -> str:
     """What tells whether files are those that were made, or were put there by somebody else."""
     found = [revision]
     for sink in lines:
         with contextlib.suppress(OSError):
             status = sink.path.stat()
             found.append(f"{status.st_size}-{status.st_mtime_ns}")
+    found.extend(path.name for path in more if path.is_file())
     return ":".join(found)
 
 
