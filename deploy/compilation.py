@@ -135,6 +135,8 @@ def compile_build(
         },
         outputs=outputs,
         results={
+            # So that a result can name the calibration that its model has, wherever it is by then.
+            "quantization": {e.path: e.sha256 for e in quantized.made} if quantized else {},
             "dpu_subgraphs": result.dpu_subgraphs,
             "cpu": [{"name": op.name, "type": op.type, "reason": op.reason} for op in result.cpu],
             "command": result.command,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
@@ -14,9 +15,11 @@ import pytest
 
 from deepfake_fpga.deploy.defaults import DEMO_CHECKPOINT, default_model
 from deepfake_fpga.deploy.evidence.folder import _folder_name
+from deepfake_fpga.deploy.evidence.origin import model_record
 from deepfake_fpga.deploy.evidence.page import WHY, Story, clock, report
 from deepfake_fpga.deploy.evidence.verification import verify
 from deepfake_fpga.files import sha256
+from deepfake_fpga.inference.artifact import load_artifact
 from deepfake_fpga.inference.verdicts.calibration import Calibration
 from deepfake_fpga.inference.verdicts.judgement import Rules, judge_video
 from deepfake_fpga.inference.verdicts.records import FrameScore, Reason
@@ -309,3 +312,32 @@ def test_long_videos_keep_the_page_small() -> None:
 )
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+def test_a_model_of_ones_own_has_its_whole_origin(tmp_path: Path) -> None:
+    """Checkpoint, calibration and quantized model, also where the build folder is gone."""
+    build = tmp_path / "build"
+    quantized = build / "quant_model" / "UYNet_int.xmodel"
+    quantized.parent.mkdir(parents=True)
+    made = {}
+    for name in ("quant_info.json", "bias_corr.pth", "UYNet_int.xmodel"):
+        (quantized.parent / name).write_text(name)
+        made[name] = sha256(quantized.parent / name)
+    model = build / "compiled" / "YNET.xmodel"
+    model.parent.mkdir()
+    model.write_bytes(default_model().read_bytes())
+    manifest = json.loads(default_model().with_name("manifest.json").read_text())
+    manifest["taken"] = [{"path": str(quantized), "sha256": made[quantized.name], "bytes": 1}]
+    manifest["results"]["quantization"] = made
+    (model.parent / "manifest.json").write_text(json.dumps(manifest))
+    found = model_record(load_artifact(model))["quantization"]
+    assert {name: entry["sha256"] for name, entry in found.items()} == made
+    assert all(entry["reason"] is None for entry in found.values())
+    # The calibration is changed: what the model was made from stands in its manifest.
+    quantized.write_text("another")
+    found = model_record(load_artifact(model))["quantization"]
+    assert {name: entry["sha256"] for name, entry in found.items()} == made
+    assert all("another one" in entry["reason"] for entry in found.values())
+    shutil.rmtree(str(quantized.parent))
+    found = model_record(load_artifact(model))["quantization"]
+    assert {name: entry["sha256"] for name, entry in found.items()} == made

@@ -129,14 +129,15 @@ def _quantization(artifact: Artifact) -> Dict[str, Any]:
 
 
 def _taken(manifest: Mapping[str, Any]) -> Dict[str, str]:
-    """Name to SHA-256 of the files that the compiler read."""
+    """Name to SHA-256 of the files of the quantization, as the compiler noted them."""
+    results = manifest.get("results")
+    noted = results.get("quantization") if isinstance(results, dict) else None
+    found = {str(k): str(v) for k, v in noted.items()} if isinstance(noted, dict) else {}
     taken = manifest.get("taken")
-    entries = taken if isinstance(taken, list) else []
-    return {
-        Path(str(entry.get("path"))).name: str(entry.get("sha256"))
-        for entry in entries
-        if isinstance(entry, dict)
-    }
+    for entry in taken if isinstance(taken, list) else []:
+        if isinstance(entry, dict):
+            found[Path(str(entry.get("path"))).name] = str(entry.get("sha256"))
+    return found
 
 
 def strict(record: Any) -> Any:
