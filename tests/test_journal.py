@@ -9,6 +9,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
@@ -19,10 +21,12 @@ import pytest
 from deepfake_fpga.errors import FormatError, UsageError, WorkError
 from deepfake_fpga.inference import collection as collection_module
 from deepfake_fpga.inference.collection import CollectionOptions, inputs_of, run_collection
+from deepfake_fpga.inference.faces.results import NO_FACE, summed_up
 from deepfake_fpga.inference.journal import (
     Input,
     base,
     blocks,
+    final,
     open_journal,
     parts,
     plan,
@@ -32,11 +36,13 @@ from deepfake_fpga.inference.journal import (
     tables,
     workers,
 )
+from deepfake_fpga.inference.records import Face, Frame, FrameResult, Status, VideoInfo
 from deepfake_fpga.inference.run import RunOptions, run
 from deepfake_fpga.inference.selection import Selection
 from deepfake_fpga.inference.sinks import Format
 from deepfake_fpga.inference.sources import open_images
-from deepfake_fpga.inference.summary import Summary
+from deepfake_fpga.inference.summary import Summary, Tally
+from deepfake_fpga.preprocessing import Square
 
 from .clips import write_clip
 from .fakes import FakeSession
@@ -329,6 +335,59 @@ def test_videos_have_a_block_each_and_a_bad_one_stops_nothing(tmp_path: Path) ->
     ]  # fmt: skip
     assert [source.frames for source in summary.sources] == [7, 1, 5, 1]
     assert items_of(output, "block") == [1, 2, 3, 4]
+
+
+def test_records_lead_back_to_their_results() -> None:
+    """Whatever is counted of results is the same of what their records tell."""
+    video = VideoInfo(Path("v.mp4"), Fraction(25), Fraction(1, 25), Fraction(0), 9)
+
+    def frame(status: Status = Status.OK, reason: str = "") -> Frame:
+        return Frame("v.mp4", 3, 0.12, None, status, reason, video)
+
+    mask = np.zeros((10, 10), np.uint8)
+    mask[:3] = 1
+    faces = [
+        FrameResult(at, real, None if real is None else mask, "sim", 0.4, 2, face=face)
+        for at, real, face in (
+            (frame(), 0.9, Face(1, (1.0, 2.0, 3.0, 4.5), Square(0, 0, 1))),
+            (frame(), 0.25, Face(2, (5.0, 6.0, 7.0, 8.0), Square(0, 0, 1))),
+            (
+                frame(Status.BLURRED, "blurred"),
+                None,
+                Face(3, (0.0, 0.0, 9.0, 9.0), Square(0, 0, 1)),
+            ),
+        )
+    ]
+    whole = [
+        FrameResult(frame(), 0.3, mask, "card", 0.4, 2),
+        FrameResult(frame(), float("nan"), None, "sim", 0.4, 2),
+        FrameResult(frame(Status.DECODE_ERROR, "torn"), None, None, "sim", 0.4, 2),
+        FrameResult(frame(Status.NO_FACE, NO_FACE), None, None, "sim", 0.4, 2),
+        FrameResult(replace(frame(), same_as=1), 0.3, mask, "sim", 0.4, 2),
+        FrameResult(Frame("a.png", 0, None, None), 1.0, mask, "sim", 0.4, 2),
+        summed_up(frame(), faces, FrameResult(frame(), None, None, "sim", 0.4, 2)),
+        summed_up(
+            frame(Status.BLURRED, "blurred"),
+            faces[2:],
+            FrameResult(frame(), None, None, "sim", 0.4, 2),
+        ),
+    ]
+    sources = [open_images(__file__)] * 3
+    for result in whole:
+        records = [json.loads(json.dumps(part.to_json())) for part in result.parts]
+        again = final.result_of(records, 0.4, 2)
+        assert [part.to_json() for part in again.parts] == records
+        before, after = Tally(sources), Tally(sources)
+        before.write(result, None)
+        after.write(again, None)
+        assert after.statuses == before.statuses
+        assert after.devices == before.devices
+        ours, theirs = after.sources[2], before.sources[2]
+        assert list(ours.clips) == list(theirs.clips)
+        for name, scores in theirs.clips.items():
+            assert list(ours.clips[name]) == list(scores)
+        ours.clips = theirs.clips = {}
+        assert ours == theirs
 
 
 def test_a_selection_holds_for_each_video(tmp_path: Path) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ...errors import WorkError
 from ...files import replacing
-from ..records import Frame, FrameResult, Status, VideoInfo
+from ...preprocessing import Square
+from ..faces.results import summed_up
+from ..records import Face, Frame, FrameResult, Status, VideoInfo
 from ..sinks.lines import LineSink
 from .base import Journal
 from .folder import locked
@@ -98,14 +101,39 @@ def results(journal: Journal, records: Path, threshold: float) -> Iterator[Frame
             f"SELECT source, places FROM items WHERE {_OVER} ORDER BY source, number"
         ):
             left = json.loads(text)[0][1] if text else 0
+            found: List[Mapping[str, Any]] = []
             while left > 0:
                 line = lines.readline()
                 left -= len(line) or left
-                yield result_of(json.loads(line.decode("utf-8")), threshold, source)
+                found.append(json.loads(line.decode("utf-8")))
+            for _, same in itertools.groupby(found, key=_frame):
+                yield result_of(list(same), threshold, source)
 
 
-def result_of(record: Mapping[str, Any], threshold: float, origin: int = 0) -> FrameResult:
-    """The result that a record was written of, without picture and mask."""
+def result_of(
+    records: Sequence[Mapping[str, Any]], threshold: float, origin: int = 0
+) -> FrameResult:
+    """The result that the records of one frame were written of, without picture and mask.
+
+    Args:
+        records: one for each face in the frame; a single one where it was taken whole.
+        threshold: that of the run.
+        origin: position of the input.
+    """
+    parts: List[FrameResult] = [_part(record, threshold, origin) for record in records]
+    if parts[0].face is None:
+        return parts[0]
+    frame = parts[0].frame
+    if any(part.frame.status is Status.OK for part in parts):
+        frame = replace(frame, status=Status.OK, reason="")
+    return summed_up(frame, parts, replace(parts[0], frame=frame, real=None, face=None))
+
+
+def _frame(record: Mapping[str, Any]) -> Tuple[str, int]:
+    return record["source"], record["frame"]
+
+
+def _part(record: Mapping[str, Any], threshold: float, origin: int) -> _Recorded:
     status = Status(record["status"])
     video = None
     if record["time"] is not None:
@@ -125,8 +153,18 @@ def result_of(record: Mapping[str, Any], threshold: float, origin: int = 0) -> F
         real = 1.0 - record["fake_probability"]
     elif status is Status.NO_RESULT:
         real = float("nan")
+    face = None
+    if record["track"] is not None:
+        face = Face(record["track"], tuple(record["box"]), Square(0, 0, 1))
     return _Recorded(
-        frame, real, None, record["device"], threshold, origin, fraction=record["mask_fraction"]
+        frame,
+        real,
+        None,
+        record["device"],
+        threshold,
+        origin,
+        face=face,
+        fraction=record["mask_fraction"],
     )
 
 
