@@ -191,9 +191,10 @@ def engine_goals(scale: Scale, artifact: Artifact, step: Step) -> List[Measured]
         seconds = in_turn(told(works, step), scale.rounds)
     sim = seconds["sim"]
     rate = scale.batch / sim.median
+    alone = ratio(seconds["batch 1"], sim)
     found = [
         Measured.of("sim-over-plain", ratio(seconds["plain"], sim), exact.engine_reason),
-        Measured.of("batch-1", ratio(seconds["batch 1"], sim)),
+        Measured.of("batch-1", alone, f"by processor time {alone.busy_median:.2f} x"),
     ]
     layouts = [f"float {layout}" for layout in LAYOUTS if f"float {layout}" in seconds]
     if not layouts:

@@ -33,8 +33,8 @@ def bench_text(bench: Bench, changes: Sequence[Change] = ()) -> str:
         f"{bench.machine.instructions or 'no instructions for 8-bit sums known'}",
         f"model: {bench.model}",
         f"frames: {bench.frames}",
-        f"medians of {settings['rounds']} rounds, in turn; {settings['threads']} threads, "
-        f"{settings['in_flight']} batches in flight",
+        f"rounds: {settings['rounds']}, in turn, medians shown; threads: {settings['threads']}; "
+        f"batches in flight: {settings['in_flight']}",
         "",
     ]
     lines += columns([_HEAD, *(_row(device) for device in bench.devices)])
