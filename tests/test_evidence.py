@@ -14,13 +14,15 @@ import cv2
 import pytest
 
 from deepfake_fpga.deploy.defaults import DEMO_CHECKPOINT, default_model
+from deepfake_fpga.deploy.evidence import folder as folder_module
 from deepfake_fpga.deploy.evidence.folder import _folder_name
 from deepfake_fpga.deploy.evidence.origin import model_record
-from deepfake_fpga.deploy.evidence.page import WHY, Story, clock, report
+from deepfake_fpga.deploy.evidence.page import WHY, Story, _points, clock, report
 from deepfake_fpga.deploy.evidence.verification import verify
 from deepfake_fpga.files import sha256
 from deepfake_fpga.inference.artifact import load_artifact
 from deepfake_fpga.inference.verdicts.calibration import Calibration
+from deepfake_fpga.inference.verdicts.gallery import Gallery
 from deepfake_fpga.inference.verdicts.judgement import Rules, judge_video
 from deepfake_fpga.inference.verdicts.records import FrameScore, Reason
 from deepfake_fpga.inference.verdicts.scores import Scores
@@ -341,3 +343,41 @@ def test_a_model_of_ones_own_has_its_whole_origin(tmp_path: Path) -> None:
     shutil.rmtree(str(quantized.parent))
     found = model_record(load_artifact(model))["quantization"]
     assert {name: entry["sha256"] for name, entry in found.items()} == made
+
+
+def test_the_curve_of_several_faces_shows_the_strongest_of_each_moment() -> None:
+    faces = [FrameScore(n / 10, n, 1, 0.1, 0.0) for n in range(40)]
+    faces += [FrameScore(n / 10, n, 2, 0.9 if n >= 20 else 0.05, 0.3) for n in range(10, 40)]
+    scores = Scores(faces)
+    points = _points(scores)
+    assert [point["time"] for point in points] == [n / 10 for n in range(40)]
+    assert [point["fake_probability"] for point in points] == [0.1] * 20 + [0.9] * 20
+    rules = Rules(aggregation="mean")
+    told = story(
+        [], verdict=judge_video(scores, rules), scores=scores, rules=rules,
+        intervals=find_intervals(scores, IntervalRules()),
+    )  # fmt: skip
+    words = Page(report(told)).words
+    assert "face 2" in words
+    assert "Face 1: authentic. Face 2: manipulated." in words
+
+
+def test_without_pictures_nothing_is_drawn_or_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = grey_clip(tmp_path / "clip.mp4", [DARK] * 8)
+    monkeypatch.setattr(Gallery, "write", lambda *words: None)
+    monkeypatch.setattr(folder_module, "open_video", None)
+    judged([clip], tmp_path / "out", pictures=False)
+    assert verify(tmp_path / "out").intact
+
+
+def test_frames_that_this_run_did_not_see_are_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = grey_clip(tmp_path / "clip.mp4", [DARK] * 8)
+    monkeypatch.setattr(Gallery, "write", lambda *words: None)
+    judged([clip], tmp_path / "out")
+    page = Page((tmp_path / "out" / "report.html").read_text())
+    assert page.tags["img"] >= 2
+    assert cv2.imread(str(tmp_path / "out" / "contact.png")).shape[0] > 400

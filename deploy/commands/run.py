@@ -240,6 +240,7 @@ def command(
     images: Tuple[str, ...],
     videos: Tuple[str, ...],
     asked: InputOptions,
+    faces: FaceOptions,
     output: Path,
     model: Optional[Path],
     build_dir: Path,
@@ -320,7 +321,8 @@ def command(
     accuracy = None if labels is None else read_labels(labels)
     viewers = _viewers(window, serve, side_by_side, say)
     gallery = None if no_evidence else Gallery()
-    if gallery is not None and any(source.kind != "images" for source in sources):
+    shows = not no_overlay and any(source.kind != "images" for source in sources)
+    if gallery is not None and shows:
         viewers.append(gallery)
     evidence = EvidenceOptions(
         report=not no_report,
@@ -370,6 +372,7 @@ def command(
             viewers=viewers,
             trace=trace,
             selection=selection,
+            faces=faces,
         )
         inputs, reason = inputs_of(sources, options)
         if record is not None or recording is not None:

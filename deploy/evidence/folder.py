@@ -131,7 +131,7 @@ def write_evidence(
         WorkError: something could not be written.
     """
     try:
-        clips = _clips(output, summary, gallery)
+        clips = _clips(output, summary, gallery, options.pictures)
         if not clips:
             return Evidence(summary)
         common = _common(summary, artifact, options)
@@ -148,7 +148,7 @@ def write_evidence(
         ) from error
 
 
-def _clips(output: Path, summary: Summary, gallery: Gallery) -> List[_Clip]:
+def _clips(output: Path, summary: Summary, gallery: Gallery, pictures: bool) -> List[_Clip]:
     found = [(name, scores) for source in summary.sources for name, scores in source.clips.items()]
     alone = len(found) == 1 and sum(len(s.parts(summary.rules)) for s in summary.sources) == 1
     taken = {"masks", "overlays", "parts"}
@@ -156,7 +156,9 @@ def _clips(output: Path, summary: Summary, gallery: Gallery) -> List[_Clip]:
     for name, scores in found:
         folder = output if alone else output / free_name(_folder_name(name), taken)
         verdict = judge_video(scores, summary.rules)
-        kept = gallery.clips.get(name) or _seen_again(name, scores)
+        kept = gallery.clips.get(name)
+        if kept is None:
+            kept = _seen_again(name, scores) if pictures else ClipGallery()
         clips.append(_Clip(name, scores, verdict, kept, folder))
     return clips
 

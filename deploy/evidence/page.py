@@ -312,13 +312,13 @@ def _scale(probability: float, rules: Rules) -> str:
 
 
 def _points(scores: Scores) -> List[Dict[str, Any]]:
-    """Times and scores for the curve; of long videos the highest of each small stretch."""
-    times, values = scores.times, scores.probabilities
-    good = ~(np.isnan(times) | np.isnan(values))
-    times, values = times[good], values[good]
-    order = np.argsort(times, kind="stable")
+    """Times and scores for the curve: the highest of all faces, and of each small stretch."""
+    good = ~(np.isnan(scores.times) | np.isnan(scores.probabilities))
+    times, place = np.unique(scores.times[good], return_inverse=True)
+    values = np.zeros(len(times))
+    np.maximum.at(values, place.ravel(), scores.probabilities[good])
     points: List[Dict[str, Any]] = []
-    for group in np.array_split(order, min(len(order), MOST_POINTS) or 1):
+    for group in np.array_split(np.arange(len(times)), min(len(times), MOST_POINTS) or 1):
         if len(group):
             top = group[int(np.argmax(values[group]))]
             points.append(
