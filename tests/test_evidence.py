@@ -381,3 +381,18 @@ def test_frames_that_this_run_did_not_see_are_read_again(
     page = Page((tmp_path / "out" / "report.html").read_text())
     assert page.tags["img"] >= 2
     assert cv2.imread(str(tmp_path / "out" / "contact.png")).shape[0] > 400
+
+
+def test_files_of_another_run_are_told_and_not_listed(tmp_path: Path) -> None:
+    clip = grey_clip(tmp_path / "clip.mp4", [DARK] * 8)
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "overlay-old.mp4").write_text("old")
+    (output / "trace.json").write_text("of this run")
+    done = judged([clip], output, also=[output / "trace.json", tmp_path / "elsewhere"])
+    assert done.summary.notes[-1].endswith("files that are not of this run: overlay-old.mp4")
+    assert [(f.kind, f.path) for f in verify(output).findings] == [("added", "overlay-old.mp4")]
+    (output / "overlay-old.mp4").unlink()
+    assert verify(output).intact
+    again = judged([clip], output, also=[output / "trace.json"])
+    assert not [note for note in again.summary.notes if "not of this run" in note]

@@ -69,6 +69,7 @@ class EvidenceOptions:
         key: signs the manifests.
         options: of the command, as they took effect, for the manifest.
         before: size and time of the inputs before the run (``stamps``).
+        also: files of the run that its summary does not name; those in its folder are listed.
     """
 
     report: bool = True
@@ -76,6 +77,7 @@ class EvidenceOptions:
     key: Optional[bytes] = None
     options: Mapping[str, Any] = field(default_factory=dict)
     before: Mapping[str, Stamp] = field(default_factory=dict)
+    also: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)
@@ -206,10 +208,11 @@ def _single(
     last = [path for path in outputs if Path(path).name == SUMMARY]
     new = [str(path) for path in [*made, output / MANIFEST] if str(path) not in outputs]
     outputs = [path for path in outputs if path not in last] + new + last
-    summary = replace(summary, outputs=outputs)
+    listed = [*outputs, *_existing(options.also)]
+    summary = replace(summary, outputs=outputs, notes=[*summary.notes, *_strangers(output, listed)])
     write_json(output / SUMMARY, summary.to_json())
     content = _content(clip, summary, common)
-    content["files"] = _hashes(output, outputs)
+    content["files"] = _hashes(output, listed)
     digest = write_manifest(output, content, options.key)
     return Evidence(summary, output / MANIFEST, digest)
 
@@ -252,9 +255,12 @@ def _several(
     if options.report:
         write_text(output / INDEX, index(rows, common["demonstration"]))
         outputs.append(str(output / INDEX))
+    listed = [*outputs, *last, *_existing(options.also)]
+    strangers = _strangers(output, [*listed, *written, str(output / MANIFEST)])
     summary = replace(
         summary,
         outputs=[*outputs, *written, str(output / MANIFEST), *last],
+        notes=[*summary.notes, *strangers],
         overlays={name: moved.get(path, path) for name, path in summary.overlays.items()},
     )
     write_json(output / SUMMARY, summary.to_json())
@@ -264,7 +270,7 @@ def _several(
         "verdict": summary.verdict.to_json(),
         "versions": common["versions"],
         "folders": folders,
-        "files": _hashes(output, [*outputs, *last]),
+        "files": _hashes(output, listed),
     }
     digest = write_manifest(output, content, options.key)
     return Evidence(summary, output / MANIFEST, digest)
@@ -385,6 +391,24 @@ def _part_records(output: Path, clips: Sequence[_Clip]) -> None:
             parts.setdefault(json.loads(line)["source"], []).append(line)
     for name, folder in folders.items():
         write_text(folder / RECORDS, "".join(parts.get(name, [])))
+
+
+def _existing(paths: Sequence[Path]) -> List[str]:
+    return [str(path) for path in paths if path.is_file()]
+
+
+def _strangers(output: Path, listed: Sequence[str]) -> List[str]:
+    """A note about files in the folder that are not of this run, as ``verify`` will name them."""
+    known = {Path(path).resolve() for path in listed}
+    found = []
+    for path in sorted(output.rglob("*")):
+        place = path.resolve()
+        if path.is_file() and place not in known and not known.intersection(place.parents):
+            found.append(path.relative_to(output).as_posix())
+    if not found:
+        return []
+    shown = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
+    return [f"{output} holds files that are not of this run: {printable(shown)}"]
 
 
 def _hashes(output: Path, paths: Sequence[str]) -> List[Dict[str, Any]]:
