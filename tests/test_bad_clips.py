@@ -126,7 +126,7 @@ LABELLED: Dict[str, Tuple[Any, int, str]] = {
     "damaged.mkv": (all_damaged, 0, "decode_error"),
     "mostly.mkv": (mostly_damaged, 3, "too_few_frames"),
     "tiny.mp4": (tiny, 8, ""),
-    "flat.mp4": (long_and_flat, 6, ""),
+    "flat.mp4": (long_and_flat, 0, "no_face"),
 }
 
 REFUSED = {

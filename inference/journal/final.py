@@ -177,9 +177,10 @@ def notes(journal: Journal) -> List[str]:
 
 
 def videos(journal: Journal) -> Iterator[Tuple[str, str]]:
-    """Path and picture name of every video that is done."""
+    """Path and picture name of every video that is done or failed; not each has an overlay."""
     for path, name in journal.tables.stream(
-        "SELECT path, name FROM items WHERE state = 'done' AND kind = 'video' ORDER BY number"
+        "SELECT path, name FROM items WHERE state IN ('done', 'failed') "
+        "AND kind = 'video' ORDER BY number"
     ):
         yield loaded(path), loaded(name)
 
