@@ -25,6 +25,7 @@ COMMANDS: Dict[str, Tuple[str, str]] = {
     "inspect": ("inspect", "Show what is inside an xmodel."),
     "run": ("run", "Check images or a video for face manipulation."),
     "journal": ("journal", "Show how far a run over many files is, and what failed."),
+    "eval": ("eval", "Measure how good a model is on labelled crops or videos."),
     "bench": ("bench", "Measure the devices of this machine side by side, outputs and times."),
     "verify": ("verify", "Say whether a result of run was changed since it was written."),
     "parity": ("parity", "Compare two ways of computing a model, tensor by tensor."),
