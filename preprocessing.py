@@ -10,9 +10,10 @@ at its own border. OpenCV is imported where it is used.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Dict, Mapping, NamedTuple, Sequence
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -259,4 +260,25 @@ def to_codes(images: np.ndarray, table: np.ndarray) -> np.ndarray:
     if images.size == 0:
         return np.empty(images.shape, np.int8)
     flat = np.ascontiguousarray(images).reshape(1, -1)
+    factor = _factor(table.tobytes())
+    if factor is not None:
+        return cv2.convertScaleAbs(flat, alpha=factor).view(np.int8).reshape(images.shape)
     return np.asarray(cv2.LUT(flat, table), np.int8).reshape(images.shape)
+
+
+@functools.lru_cache(maxsize=32)
+def _factor(table: bytes) -> Optional[float]:
+    """What a pixel is multiplied by, and rounded, to be its code, if that is the table everywhere.
+
+    A multiplication goes through whole registers, a table does not. All 256 values are tried, in
+    registers and in the rest behind the last full one.
+    """
+    import cv2
+
+    pixels = np.tile(np.arange(256, dtype=np.uint8), 9)[:-3].reshape(1, -1)
+    codes = np.tile(np.frombuffer(table, np.int8), 9)[:-3].reshape(1, -1)
+    for fix_point in range(8):
+        factor = 2.0**fix_point / 255
+        if np.array_equal(cv2.convertScaleAbs(pixels, alpha=factor).view(np.int8), codes):
+            return factor
+    return None

@@ -29,7 +29,7 @@ from deepfake_fpga.inference.devices import sim_available
 from deepfake_fpga.inference.devices.handmade import GraphBuilder, uynet
 from deepfake_fpga.inference.devices.worker import WorkerDevice
 from deepfake_fpga.inference.session import Session, first_largest, logit
-from deepfake_fpga.preprocessing import Preprocessing
+from deepfake_fpga.preprocessing import Preprocessing, quantization_table, to_codes
 
 from .cards import card_options, for_card
 
@@ -293,6 +293,17 @@ def test_sigmoid_and_softmax_are_torchs() -> None:
     rows = np.random.default_rng(0).normal(0, 30, (5, 7)).astype(np.float32)
     theirs = torch.softmax(torch.from_numpy(rows), dim=-1).numpy()
     assert np.abs(softmax(rows) - theirs).max() <= 1e-6
+
+
+@pytest.mark.parametrize("divisor", [255.0, 256.0, 1.0])
+@pytest.mark.parametrize("fix_point", [-1, 0, 4, 5, 6, 7, 8])
+def test_codes_are_those_of_the_table_at_every_place(fix_point: int, divisor: float) -> None:
+    table = quantization_table(fix_point, Preprocessing(scale_divisor=divisor))
+    for count in (1, 31, 64, 256, 4097):
+        pixels = (np.arange(3 * count) * 7 % 256).astype(np.uint8).reshape(1, count, 1, 3)
+        found = to_codes(pixels, table)
+        assert found.dtype == np.int8
+        assert np.array_equal(found, table[pixels])
 
 
 def test_conversion_to_codes_rounds_up_and_saturates() -> None:
