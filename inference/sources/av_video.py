@@ -214,7 +214,7 @@ class _Timeline:
         return {
             "source": self.source.name,
             "index": index,
-            "time": round(float(at * base), 6),
+            "time": round(at * base.numerator / base.denominator, 6),
             "video": self.info,
             "pts": at,
         }
