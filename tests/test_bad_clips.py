@@ -229,3 +229,23 @@ def test_a_batch_of_all_of_them_completes(tmp_path: Path) -> None:
     index = (output / "index.html").read_text(encoding="utf-8")
     assert all(f"{Path(name).stem}/report.html" in index for name in [*LABELLED, *REFUSED])
     assert verify(output).intact
+
+
+def test_a_batch_that_goes_on_later_has_whole_evidence(tmp_path: Path) -> None:
+    """What an earlier run judged is in the evidence of the later one, as it was."""
+    clips = [tmp_path / "one.mp4", tmp_path / "ten.mp4", tmp_path / "empty.mp4"]
+    one_frame(clips[0])
+    ten_bits(clips[1])
+    empty(clips[2])
+    output = tmp_path / "out"
+    assert run(output, *clips) == 0
+    assert verify(output).intact
+    before = (output / "ten" / "records.jsonl").read_bytes()
+    (output / "ten" / "contact.png").unlink()
+    assert not verify(output).intact
+    assert run(output, *clips) == 0
+    result = verify(output)
+    assert result.intact, result.findings
+    assert (output / "ten" / "records.jsonl").read_bytes() == before
+    assert {path.name for path in (output / "ten").iterdir()} >= EVIDENCE | {"overlay.mp4"}
+    assert (output / "ten" / "contact.png").stat().st_size > 10_000

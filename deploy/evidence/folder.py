@@ -171,15 +171,17 @@ def _seen_again(name: str, scores: Scores) -> ClipGallery:
     Empty where it cannot be read any more, or was never a video.
     """
     gallery = ClipGallery()
-    found = {score.frame: score for score in scores if score.judged}
+    found: Dict[int, float] = {}
+    for score in scores:
+        if score.fake_probability is not None:
+            found[score.frame] = max(score.fake_probability, found.get(score.frame, 0.0))
     try:
         source = open_video(name) if found else None
     except ToolkitError:
         source = None
     for frame in () if source is None else source:
-        score = found.get(frame.index)
-        if score is not None and score.fake_probability is not None:
-            gallery.add(FrameResult(frame, 1.0 - score.fake_probability, None, ""))
+        if frame.index in found:
+            gallery.add(FrameResult(frame, 1.0 - found[frame.index], None, ""))
     return gallery
 
 

@@ -6,7 +6,7 @@ video is a stream that will not come again. However long a video is, it keeps th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
@@ -156,7 +156,7 @@ def _shot(result: FrameResult) -> Shot:
     height, width = _size(image.shape[0], image.shape[1])
     way = cv2.INTER_AREA if image.shape[0] > height else cv2.INTER_LINEAR
     small = np.asarray(cv2.resize(image, (width, height), interpolation=way), np.uint8)
-    marked = draw(replace(result, frame=replace(result.frame, image=None)), small)
+    marked = draw(result, small)
     return Shot(
         result.frame.index,
         result.frame.time,
