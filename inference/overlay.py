@@ -7,7 +7,7 @@ picture's smaller side. Pictures are uint8 ``[H, W, 3]`` in RGB order.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional, Tuple
 
 import numpy as np
@@ -67,6 +67,8 @@ def draw(result: FrameResult, image: Optional[np.ndarray] = None) -> np.ndarray:
     if result.mask is not None and share:
         stair = max(height / result.mask.shape[0], width / result.mask.shape[1])
         _mark(canvas, full_mask(result.mask, height, width), stair, style)
+    if result.faces and result.frame.image is not None:
+        _outline_faces(canvas, result, width / result.frame.image.shape[1], style)
     _caption(canvas, result, style)
     if share is not None:
         _legend(canvas, share, style)
@@ -138,6 +140,38 @@ def _mark(canvas: np.ndarray, mask: np.ndarray, stair: float, style: _Style) -> 
     cv2.drawContours(canvas, contours, -1, OUTLINE, style.line, cv2.LINE_AA)
 
 
+def _outline_faces(canvas: np.ndarray, result: FrameResult, scale: float, style: _Style) -> None:
+    """A frame round each face, in the colour of its verdict, with its number and probability."""
+    import cv2
+
+    for part in result.faces:
+        assert part.face is not None
+        x0, y0, x1, y1 = (round(value * scale) for value in part.face.box)
+        verdict, probability = part.verdict, part.fake_probability
+        words = f"{part.face.track}"
+        if probability is not None:
+            words += f"  {100 * probability:.0f}%"
+        elif part.status is not Status.OK:
+            words += f"  {part.status.value.replace('_', ' ')}"
+        colour = UNKNOWN if verdict is None else BADGE[verdict]
+        border = 2 * style.line
+        cv2.rectangle(canvas, (x0, y0), (x1, y1), DARK, border + 2)
+        cv2.rectangle(canvas, (x0, y0), (x1, y1), colour, border)
+        small = _smaller(style)
+        text_width, text_height = _measure(words, small)
+        left = min(max(x0, 0), max(0, canvas.shape[1] - text_width - 2 * small.pad))
+        top = y1 + border if y1 + border + text_height + 2 * small.pad < canvas.shape[0] else y0
+        right, bottom = left + text_width + 2 * small.pad, top + text_height + 2 * small.pad
+        cv2.rectangle(canvas, (left, top), (right, bottom), colour, cv2.FILLED)
+        _write(canvas, words, left + small.pad, bottom - small.pad, LIGHT, small)
+
+
+def _smaller(style: _Style) -> _Style:
+    """For what stands beside a face: there may be many."""
+    scale = max(0.3, 0.75 * style.scale)
+    return replace(style, scale=scale, stroke=max(1, round(scale * 1.35)))
+
+
 def _tint_table() -> np.ndarray:
     """uint8 ``[1, 256, 3]``: each value mixed with the tint."""
     values = np.arange(256, dtype=np.float32)[:, None] * (1 - STRENGTH)
@@ -150,7 +184,8 @@ def _caption(canvas: np.ndarray, result: FrameResult, style: _Style) -> None:
     """Verdict and probability at the top left, frame number and time at the top right."""
     verdict, probability = result.verdict, result.fake_probability
     if verdict is None or probability is None:
-        words, colour = "NOT JUDGED", UNKNOWN
+        words = "NO FACE" if result.status is Status.NO_FACE else "NOT JUDGED"
+        colour = UNKNOWN
     else:
         words, colour = f"{verdict.value}  {100 * probability:.1f}% fake", BADGE[verdict]
     right = _plate(canvas, words, LIGHT, colour, 1.0, style, top=True, left=True)

@@ -16,9 +16,10 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ..errors import ToolkitError, UsageError, WorkError
 from ..files import write_json
+from .faces import FaceFinder, FaceOptions
 from .labels import Accuracy
 from .pipeline import Meter, Progress, run_pipeline
-from .selection import Selection, select
+from .selection import Selection, select_all
 from .session import Session
 from .sinks import (
     Format,
@@ -57,6 +58,7 @@ class RunOptions:
         rle_at_source: run lengths have the size of the pictures, else that of the network.
         viewers: sinks of the caller's own, which write nothing into the folder.
         selection: which frames of the sources are judged.
+        faces: how faces are found in them; ``None`` to take every picture as a crop of a face.
         trace: a file for what every thread did and when, see ``trace``.
     """
 
@@ -72,7 +74,18 @@ class RunOptions:
     rle_at_source: bool = True
     viewers: Sequence[Sink] = ()
     selection: Selection = field(default_factory=Selection)
+    faces: Optional[FaceOptions] = None
     trace: Optional[Path] = None
+
+    def finder(self, session: Session) -> Optional[FaceFinder]:
+        """What finds the faces for the session's model; ``None`` where nothing does.
+
+        Raises:
+            ToolkitError: it cannot be used, or not with this model.
+        """
+        if self.faces is None:
+            return None
+        return FaceFinder(self.faces, session.artifact.preprocessing)
 
 
 def run(
@@ -108,9 +121,10 @@ def run(
         raise UsageError(
             f"The output folder {output} cannot be made", error.strerror or "", "choose another -o"
         ) from error
+    finder = options.finder(session)
     rules = options.rules or choose_rules(session.artifact.path, options.threshold)
     tally = Tally(sources, options.accuracy)
-    chosen = [select(source, options.selection) for source in sources]
+    chosen = select_all(sources, options.selection)
     sinks = _sinks(sources, session, output, options)
     meter = Meter()
     before = replace(session.timings)
@@ -130,6 +144,7 @@ def run(
             meter=meter,
             progress=progress,
             trace=trace,
+            faces=finder,
         )
     except BaseException as error:
         failure = error
@@ -141,6 +156,7 @@ def run(
     for entry, source in zip(tally.sources, chosen):
         entry.left_out = source.left_out
     notes.extend(session.incidents())
+    notes.extend(finder.notes() if finder is not None else ())
     notes.extend(note for sink in sinks for note in sink.notes)
     written = [path for sink in sinks for path in sink.outputs()]
     written.sort(key=lambda path: path.name != RECORDS)
@@ -161,6 +177,7 @@ def run(
         sources=tally.sources,
         accuracy=options.accuracy,
         selection=None if options.selection.all else options.selection,
+        faces=None if finder is None else finder.to_json(),
         notes=notes,
         outputs=[str(path) for path in [*written, output / SUMMARY]],
         overlays={

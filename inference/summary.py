@@ -148,6 +148,7 @@ class Summary:
         notes: what was found wrong on the way.
         outputs: paths written.
         selection: which frames were judged; ``None`` for all.
+        faces: how faces were found, and why so; ``None`` where no faces were looked for.
         overlays: the overlay video of each video, by the name in the records.
         journal: the state of the journal of a collection.
     """
@@ -171,6 +172,7 @@ class Summary:
     outputs: List[str]
     overlays: Dict[str, str] = field(default_factory=dict)
     selection: Optional[Selection] = None
+    faces: Optional[Dict[str, Any]] = None
     journal: Optional[Dict[str, Any]] = None
 
     @property
@@ -227,6 +229,7 @@ class Summary:
                 "left_out": whole.left_out,
                 "inherited": whole.inherited,
             },
+            "faces": self.faces,
             "model": self.model,
             "model_reason": self.model_reason,
             "device": self.device,

@@ -235,7 +235,9 @@ def test_auto_takes_the_file_that_is_given(tmp_path: Path) -> None:
 def test_what_counts_as_a_crop() -> None:
     assert crop_by_size(256, 256)
     assert crop_by_size(320, 256)
+    assert crop_by_size(64, 48)
     assert not crop_by_size(240, 320)
+    assert not crop_by_size(320, 180)
     assert not crop_by_size(360, 360)
     large = np.zeros((512, 512, 3), np.uint8)
     face = Detection(Box(120, 130, 400, 410), 1.0)

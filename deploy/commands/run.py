@@ -14,9 +14,11 @@ from ...errors import DataError, UsageError
 from ...files import sha256
 from ..parameters import address, list_of
 from ..progress import progress_bar
+from .face_options import face_options
 from .input_options import InputOptions, input_options
 
 if TYPE_CHECKING:
+    from ...inference.faces import FaceOptions
     from ...inference.sinks import Sink
     from ...inference.summary import Summary
 
@@ -87,6 +89,7 @@ Exit status: 0 done, 1 nothing could be judged or the work failed, 2 wrong use."
     help="A video to check, of any kind FFmpeg reads. Can be given more than once.",
 )
 @input_options
+@face_options
 @click.option(
     "-o",
     "--output",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
@@ -70,17 +70,22 @@ class Located:
 
 @dataclass(frozen=True)
 class Choice:
-    """How the faces of some pictures or of a video were found.
+    """How the faces of some pictures or videos were found.
 
     Attributes:
-        origin: position of the source among those of the run.
         method: ``whole`` or the detector's name.
         reason: why.
     """
 
-    origin: int
     method: str
     reason: str
+
+
+NAMED = 20
+"""Files named in the summary for each choice."""
+
+LANES = 4096
+"""Videos of which the state is kept; all but the last of each source are over."""
 
 
 class FaceFinder:
@@ -92,7 +97,7 @@ class FaceFinder:
 
     Attributes:
         preprocessing: the record with the margin that is used.
-        choices: how the faces of each source were found, with the number of videos and images.
+        choices: how faces were found, with the number of videos and images.
 
     Raises:
         MismatchError: the model was trained on faces framed by another detector.
@@ -111,6 +116,7 @@ class FaceFinder:
             self.preprocessing = framing(preprocessing, self.detector.name)
         self._may_be_crops = options.kind is Kind.AUTO and options.boxes is None
         self.choices: Counter[Choice] = Counter()
+        self._names: Dict[Choice, List[str]] = {}
         self._clocks: Dict[int, _Clock] = {}
         self._lanes: Dict[int, _Lane] = {}
 
@@ -184,13 +190,13 @@ class FaceFinder:
             "detector": "whole" if self.detector is None else self.detector.name,
             "detector_reason": self.reason,
             "margin": round(self.preprocessing.margin, 6),
-            "smallest": self.limits.smallest,
+            "limits": asdict(self.limits),
             "choices": [
                 {
-                    "source": choice.origin,
                     "method": choice.method,
                     "reason": choice.reason,
                     "files": count,
+                    "first": self._names[choice],
                 }
                 for choice, count in self.choices.items()
             ],
@@ -208,10 +214,19 @@ class FaceFinder:
             else:
                 reason = f"larger than a crop of a face; {self.reason}"
         method = "whole" if whole or self.detector is None else self.detector.name
-        self.choices[Choice(origin, method, reason)] += 1
+        choice = Choice(method, reason)
+        self.choices[choice] += 1
+        names = self._names.setdefault(choice, [])
+        if len(names) < NAMED:
+            names.append(frame.source)
         lane = _Lane(frame.video, whole, Tracker(self.options.following))
         if frame.video is not None:
+            self._lanes.pop(origin, None)
             self._lanes[origin] = lane
+            while len(self._lanes) > LANES:
+                ended = next(iter(self._lanes))
+                del self._lanes[ended]
+                self._clocks.pop(ended, None)
         return lane
 
     def _follow(self, lane: _Lane, frame: Frame, look: Look) -> Sequence[Tracked]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Optional, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 
 from ...errors import UsageError
+from ...files import sha256
 from .base import Detection, Detector
 from .boxes import BoxesDetector
 from .cascade import LONGEST, CascadeDetector
@@ -32,8 +33,10 @@ CROP_SIDE = 320
 """Pixels up to which a nearly square picture is taken for a crop of a face: data sets of crops
 have 64 to 317, and no camera of today films so small."""
 
-CROP_RATIO = 1.25
-"""Longer over shorter side up to which a picture is nearly square."""
+CROP_WIDE, CROP_TALL = 1.25, 1.5
+"""Width over height, and height over width, up to which a picture is nearly square. Faces are
+taller than wide, and so are crops that follow their outline; the first wider format of cameras is
+4:3."""
 
 CROP_SHARE = 0.45
 """Share of a nearly square picture's shorter side from which a face fills it: in crops with the
@@ -65,6 +68,18 @@ class FaceOptions:
     smallest: Optional[float] = None
     limits: Limits = field(default_factory=Limits)
     following: Following = field(default_factory=Following)
+
+    def to_json(self) -> Dict[str, Any]:
+        """Everything that changes what is found, a file by its SHA-256."""
+        return {
+            "kind": self.kind.value,
+            "model": None if self.model is None else sha256(self.model),
+            "boxes": None if self.boxes is None else sha256(self.boxes),
+            "every": self.every,
+            "smallest": self.smallest,
+            "limits": asdict(self.limits),
+            "following": asdict(self.following),
+        }
 
     def check(self) -> None:
         """Refuses what contradicts itself.
@@ -139,4 +154,4 @@ def crop_by_face(image: np.ndarray, found: Sequence[Detection]) -> bool:
 
 
 def _square(height: int, width: int) -> bool:
-    return max(height, width) <= CROP_RATIO * max(1, min(height, width))
+    return width <= CROP_WIDE * height and height <= CROP_TALL * width
