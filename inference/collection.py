@@ -12,7 +12,7 @@ import os
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ..errors import UsageError, WorkError
 from ..files import write_json
@@ -21,6 +21,7 @@ from .journal import (
     Input,
     Journal,
     block_sources,
+    journal_there,
     make_final,
     open_journal,
     plan,
@@ -29,6 +30,7 @@ from .journal import (
 )
 from .journal.final import left_out, videos
 from .journal.final import notes as notes_of
+from .journal.folder import locked
 from .journal.planning import Listed
 from .journal.status import measure
 from .journal.tables import loaded
@@ -129,9 +131,11 @@ def run_collection(
     """
     options = RunOptions() if options is None else options
     collection = CollectionOptions() if collection is None else collection
-    inputs = [replace(given, files=_guarded(given, output)) for given in inputs]
-    for given in inputs:  # before anything is written
-        list(itertools.islice(given.files(), LOOK))
+    check = _Check(output)
+    if not journal_there(output):  # before anything is written
+        for given in inputs:
+            for _, path in itertools.islice(given.files(), LOOK):
+                check(path)
     about = answers(inputs, session, options, collection)
     try:
         journal = open_journal(output, about, fresh=collection.fresh, say=say)
@@ -142,7 +146,7 @@ def run_collection(
     run = _Run(journal, session, output, options, collection)
     with journal:
         try:
-            run.prepare(inputs, say)
+            run.prepare(inputs, say, check)
             run.work(progress)
             return run.finish()
         except OSError as error:
@@ -165,7 +169,6 @@ def answers(
     return {
         "model": [model_sha256(artifact), artifact.mask, artifact.classifier],
         "preprocessing": artifact.preprocessing.to_json(),
-        "faces": None if options.faces is None else options.faces.to_json(),
         "threshold": options.threshold,
         "kind of device": "integers" if name in INTEGERS else name,
         "choice of outputs": [options.pictures, options.beside, *formats],
@@ -198,12 +201,13 @@ class _Run:
             if isinstance(sink, LineSink):
                 self.lines.append(sink)
         self._keeps = Format.SQLITE in options.formats
-        self._finder = options.finder(session)
 
-    def prepare(self, inputs: Sequence[Input], say: Callable[[str], None]) -> None:
+    def prepare(
+        self, inputs: Sequence[Input], say: Callable[[str], None], check: Callable[[str], None]
+    ) -> None:
         """Looks at what is there and what is done."""
         self.journal.enter(self.session.device_name)
-        plan(self.journal, inputs, say)
+        plan(self.journal, inputs, say, check)
         self.journal.take_over()
         if self.collection.retry_failed:
             say(f"{self.journal.retry_failed()} files that failed are done again")
@@ -276,14 +280,7 @@ class _Run:
             sources=tally.sources,
             accuracy=options.accuracy,
             selection=None if options.selection.all else options.selection,
-            faces=None if self._finder is None else self._finder.to_json(),
-            notes=[
-                *notes_of(journal),
-                *journal.incidents,
-                *self.session.incidents(),
-                *(self._finder.notes() if self._finder is not None else ()),
-                *self.notes,
-            ],
+            notes=[*notes_of(journal), *journal.incidents, *self.session.incidents(), *self.notes],
             outputs=[
                 *(str(path) for path in outputs if path.exists()),
                 *overlays.values(),
@@ -292,7 +289,8 @@ class _Run:
             overlays=overlays,
             journal=progress_of(journal).to_json(),
         )
-        write_json(self.output / SUMMARY, summary.to_json())
+        with locked(self.output):  # others may end at the same moment
+            write_json(self.output / SUMMARY, summary.to_json())
         return summary
 
     def _database(self) -> None:
@@ -319,7 +317,6 @@ class _Run:
                 threshold=self.options.threshold,
                 meter=self.meter,
                 progress=None if progress is None else expected.told(progress),
-                faces=self._finder,
             )
         finally:
             self.notes.extend(sink.notes)
@@ -381,28 +378,26 @@ def _files(source: FilesSource) -> Iterator[Listed]:
         yield "image" if image else "video", path
 
 
-def _guarded(given: Input, output: Path) -> Callable[[], Iterable[Listed]]:
-    """The listing of an input without what this very run writes into a folder it reads from."""
-    inside = output.resolve()
+class _Check:
+    """Refuses a file that could be replaced by what a run writes."""
 
-    def files() -> Iterable[Listed]:
-        known: Dict[str, Path] = {}
-        for kind, path in given.files():
-            folder = os.path.dirname(path)
-            if folder not in known:
-                known[folder] = Path(folder).resolve()
-            _refuse(given.name, Path(path), known[folder], inside)
-            yield kind, path
+    def __init__(self, output: Path) -> None:
+        self._output = output.resolve()
+        self._known: Dict[str, Path] = {}
 
-    return files
-
-
-def _refuse(name: str, path: Path, folder: Path, output: Path) -> None:
-    written = folder in (output / "masks", output / "overlays")
-    overlay = path.name.startswith("overlay") and path.suffix.lower() not in IMAGE_SUFFIXES
-    if written or (folder == output and (overlay or path.name in (RECORDS, SUMMARY))):
-        raise UsageError(
-            f"Results in {output} could replace what is read from {name}",
-            f"{path} is among its files; masks/, overlays/ and overlay-*.mp4 are written there",
-            "choose another -o",
-        )
+    def __call__(self, path: str) -> None:
+        parent, name = os.path.split(path)
+        if parent not in self._known:
+            self._known[parent] = Path(parent).resolve()
+        folder = self._known[parent]
+        written = folder in (self._output / "masks", self._output / "overlays")
+        if folder == self._output:
+            suffix = os.path.splitext(name)[1].lower()
+            overlay = name.startswith("overlay") and suffix not in IMAGE_SUFFIXES
+            written = overlay or name in (RECORDS, SUMMARY)
+        if written:
+            raise UsageError(
+                f"Results in {self._output} could replace what is read from {path}",
+                "masks/, overlays/ and overlay-*.mp4 are written there",
+                "choose another -o",
+            )

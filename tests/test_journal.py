@@ -33,6 +33,7 @@ from deepfake_fpga.inference.journal import (
     planning,
     progress_of,
     reading,
+    status,
     tables,
     workers,
 )
@@ -538,6 +539,7 @@ def test_three_workers_do_each_image_once(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join(60)
+    assert not [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
     assert [outcome.overall.judged for outcome in outcomes] == [300] * 3
     assert sum(session.asked for session in sessions) == 300
     assert names_of(output) == [f"i_{n}.png" for n in range(300)]
@@ -681,6 +683,57 @@ def test_results_never_replace_inputs(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="replace"):
         go(images_of(folder), tmp_path)
     assert not (tmp_path / "journal.sqlite").exists()
+
+
+def test_results_among_the_inputs_are_not_judged_when_it_goes_on(tmp_path: Path) -> None:
+    """A pattern that descends finds the masks of the first run."""
+    write_images(tmp_path / "in", 5)
+
+    def files() -> Iterator[Tuple[str, str]]:
+        for path in sorted(tmp_path.glob("in/**/*.png")):
+            yield "image", str(path)
+
+    output, said = tmp_path / "in" / "out", []
+    session = Judge(tmp_path)
+    go(Input("in/**/*.png", "images", files), output, Judge(tmp_path / "in"))
+    write_images(tmp_path / "in", 1, first=50)
+    go(Input("in/**/*.png", "images", files), output, session, said)
+    assert session.asked == 1
+    assert [line.split(":")[0] for line in said] == [
+        "1 files are new", "5 of 6 files are done already"
+    ]  # fmt: skip
+
+
+def test_videos_left_count_as_the_others_did(tmp_path: Path) -> None:
+    listed = [("video", f"{n}.mp4") for n in range(4)] + [("image", "a.png")]
+    with open_journal(tmp_path, {"input": 1}) as journal:
+        journal.enter("sim")
+        plan(journal, [Input("list", "mixed", lambda: iter(listed))], lambda text: None)
+        assert status.measure(journal) == (0, {}, None)  # nobody knows how long videos are
+        for frames in (10, 16):
+            block = journal.claim(8)
+            assert block is not None
+            assert len(block.items) == 1
+            outcome = parts.Outcome(block.items[0].number, frames=frames, judged=frames)
+            journal.commit(block, [outcome], lambda: None)
+        frames_done, speeds, left = status.measure(journal)
+        assert frames_done == 26
+        assert left == {"video": 26, "image": 1}
+        assert set(speeds) == {"video"}
+        assert status.seconds_left({"video": 2.0, "image": 1.0}, left, 2) == 7.0
+        assert status.seconds_left(speeds, left, 1) is None  # no image has been measured
+
+
+def test_progress_ends_with_what_was_done(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "in", 20)
+    clips = [write_clip(tmp_path / f"{n}.mp4", 6) for n in range(3)]
+    calls: List[Tuple[int, Optional[int]]] = []
+    inputs = [images_of(folder), *videos_of(*clips)]
+    go(inputs, tmp_path / "out", progress=lambda *call: calls.append(call))
+    assert calls[-1][0] == 38
+    clips[1].write_bytes(write_clip(tmp_path / "new.mp4", 9).read_bytes())
+    go(inputs, tmp_path / "out", progress=lambda *call: calls.append(call))
+    assert calls[-1][0] == 9
 
 
 def test_a_listing_is_never_held_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

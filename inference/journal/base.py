@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ...errors import ToolkitError, UsageError, WorkError
+from ..sinks.formats import Format
 from .folder import locked
 from .parts import Outcome, part_name, read_part, sync_folder
 from .tables import Tables, loaded
@@ -27,7 +28,12 @@ from .workers import BEAT, Worker, this_worker, worker_of
 
 JOURNAL = "journal.sqlite"
 PARTS = "parts"
-FINAL = ("records.jsonl", "summary.json")
+FINAL = (
+    "records.jsonl",
+    "summary.json",
+    # The database keeps runs apart itself.
+    *(name for form in Format if form is not Format.SQLITE for name in form.files),
+)
 
 Say = Callable[[str], None]
 

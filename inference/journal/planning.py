@@ -34,16 +34,23 @@ class Input:
     files: Callable[[], Iterable[Listed]]
 
 
-def plan(journal: Journal, inputs: Sequence[Input], say: Say) -> None:
+def plan(
+    journal: Journal,
+    inputs: Sequence[Input],
+    say: Say,
+    check: Callable[[str], None] = lambda path: None,
+) -> None:
     """Enters all files of the inputs, or compares those entered with what is there now.
 
     A file that has changed since it was read (its bytes, not only its time) is done again; new
-    files are added behind the others. Results of files that are no longer listed are kept.
+    files are added behind the others, but not those in the output folder: what runs have written.
+    Results of files that are no longer listed are kept.
 
     Args:
         journal: to be planned.
         inputs: what the user named; the same whenever the journal is opened.
         say: told what differs.
+        check: raises what there is against a file; called with each at first.
     """
     tables = journal.tables
     planned = False
@@ -56,7 +63,10 @@ def plan(journal: Journal, inputs: Sequence[Input], say: Say) -> None:
                     (number, stored(given.name), given.kind),
                 )
                 names = _Names(tables)
-                twice = sum(not names.add(number, *listed) for listed in given.files())
+                twice = 0
+                for kind, path in given.files():
+                    check(path)
+                    twice += not names.add(number, kind, path)
                 if twice:
                     say(f"{given.name}: {twice} files are listed more than once, each is done once")
             tables.set("planned", "1")
@@ -67,6 +77,7 @@ def plan(journal: Journal, inputs: Sequence[Input], say: Say) -> None:
 
 def _compare(journal: Journal, inputs: Sequence[Input], say: Say) -> None:
     tables = journal.tables
+    ours = _Inside(journal.output)
     listed = 0
     changed: List[str] = []
     added: List[str] = []
@@ -78,7 +89,8 @@ def _compare(journal: Journal, inputs: Sequence[Input], say: Say) -> None:
             for kind, path in chunk:
                 row = _row(tables, number, path)
                 if row is None:
-                    fresh.append((kind, path))
+                    if path not in ours:
+                        fresh.append((kind, path))
                 elif row[0] not in seen:
                     seen.add(row[0])
                     item, state, size, mtime, digest = row
@@ -104,6 +116,21 @@ def _compare(journal: Journal, inputs: Sequence[Input], say: Say) -> None:
         say(f"{len(added)} files are new: {_some(added)}")
     if gone > 0:
         say(f"{gone} files of the journal are no longer there; what was found in them is kept")
+
+
+class _Inside:
+    """Tells the files in a folder and below it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder.resolve()
+        self._known: Dict[str, bool] = {}
+
+    def __contains__(self, path: str) -> bool:
+        parent = os.path.dirname(path)
+        if parent not in self._known:
+            place = Path(parent).resolve()
+            self._known[parent] = place == self._folder or self._folder in place.parents
+        return self._known[parent]
 
 
 class _Names:
