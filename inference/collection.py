@@ -169,6 +169,7 @@ def answers(
     return {
         "model": [model_sha256(artifact), artifact.mask, artifact.classifier],
         "preprocessing": artifact.preprocessing.to_json(),
+        "faces": None if options.faces is None else options.faces.to_json(),
         "threshold": options.threshold,
         "kind of device": "integers" if name in INTEGERS else name,
         "choice of outputs": [options.pictures, options.beside, *formats],
@@ -201,6 +202,7 @@ class _Run:
             if isinstance(sink, LineSink):
                 self.lines.append(sink)
         self._keeps = Format.SQLITE in options.formats
+        self._finder = options.finder(session)
 
     def prepare(
         self, inputs: Sequence[Input], say: Callable[[str], None], check: Callable[[str], None]
@@ -280,7 +282,14 @@ class _Run:
             sources=tally.sources,
             accuracy=options.accuracy,
             selection=None if options.selection.all else options.selection,
-            notes=[*notes_of(journal), *journal.incidents, *self.session.incidents(), *self.notes],
+            faces=None if self._finder is None else self._finder.to_json(),
+            notes=[
+                *notes_of(journal),
+                *journal.incidents,
+                *self.session.incidents(),
+                *(self._finder.notes() if self._finder is not None else ()),
+                *self.notes,
+            ],
             outputs=[
                 *(str(path) for path in outputs if path.exists()),
                 *overlays.values(),
@@ -317,6 +326,7 @@ class _Run:
                 threshold=self.options.threshold,
                 meter=self.meter,
                 progress=None if progress is None else expected.told(progress),
+                faces=self._finder,
             )
         finally:
             self.notes.extend(sink.notes)
