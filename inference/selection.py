@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Dict, Generator, Iterable, Iterator, Optional
+from typing import Any, Dict, Generator, Iterable, Iterator, List, Optional, Sequence
 
 import numpy as np
 
@@ -97,19 +97,24 @@ def select(source: Source, selection: Selection) -> Source:
     """The source with only the selected frames; the source itself if that is all of them.
 
     Of a collection each video is selected from for itself, and its images are taken together.
+    Images have no times; what is asked for by time leaves none of them out.
+    """
+    return source if selection.all else SelectedSource(source, selection)
+
+
+def select_all(sources: Sequence[Source], selection: Selection) -> List[Source]:
+    """Selects from every source.
 
     Raises:
-        UsageError: times are asked for and the source has none.
+        UsageError: times are asked for and no source has any.
     """
-    if selection.all:
-        return source
-    if selection.timed and source.kind == "images":
+    if sources and selection.timed and all(source.kind == "images" for source in sources):
         raise UsageError(
-            f"{source.name} holds images, which have no times",
+            f"{sources[0].name} holds images, which have no times",
             "--fps, --start, --end and --duration are for videos and streams",
             "use --every for images",
         )
-    return SelectedSource(source, selection)
+    return [select(source, selection) for source in sources]
 
 
 class SelectedSource(Source):

@@ -15,7 +15,14 @@ import pytest
 from deepfake_fpga.errors import UsageError
 from deepfake_fpga.inference.records import Frame, Status, VideoInfo
 from deepfake_fpga.inference.run import RunOptions, run
-from deepfake_fpga.inference.selection import Selection, changed, seconds_of, select, small
+from deepfake_fpga.inference.selection import (
+    Selection,
+    changed,
+    seconds_of,
+    select,
+    select_all,
+    small,
+)
 from deepfake_fpga.inference.sources import Source, open_images, open_video
 from deepfake_fpga.inference.sources.base import TimedRead
 from deepfake_fpga.inference.sources.files import open_folder
@@ -136,7 +143,9 @@ def test_images_have_no_times(tmp_path: Path) -> None:
     write_grey(tmp_path / "in", [1, 2, 3])
     source = open_images(str(tmp_path / "in"))
     with pytest.raises(UsageError, match="no times"):
-        select(source, Selection(fps=3))
+        select_all([source, source], Selection(fps=3))
+    mixed = select_all([source, TimesSource(even(50))], Selection(end=1.0))
+    assert [len(list(chosen)) for chosen in mixed] == [3, 25]
     assert len(list(select(source, Selection(every=2)))) == 2
 
 

@@ -68,17 +68,17 @@ def open_pipe(name: str, pipe: IO[bytes], form: str = "auto") -> Source:
         raise FormatError(f"{name} is {strange}", f"its first bytes are {head[:40]!r}")
     content, how = recognise(head)
     if content is Content.ARCHIVE:
-        return _because(TarSource(name, stream=pipe), f"a tar ({how})")
+        return _because(TarSource(name, stream=pipe), f"a tar: {how}")
     if head.startswith(b"\xff\xd8\xff"):
-        return _because(JpegSource(name, pipe), f"Motion JPEG ({how})")
+        return _because(JpegSource(name, pipe), f"Motion JPEG: {how}")
     if content is Content.IMAGE:
-        return _because(ImageSource(name, pipe), f"an image ({how})")
+        return _because(ImageSource(name, pipe), f"an image: {how}")
     if content is Content.TEXT:
-        return _because(ListSource(name, pipe), f"a list of files ({how})")
+        return _because(ListSource(name, pipe), f"a list of files: {how}")
     if content is Content.ZIP:
         raise FormatError(f"{name} is a zip archive", how, "send a tar instead")
     try:
-        return _because(_video(name, pipe), f"a video ({how})")
+        return _because(_video(name, pipe), f"a video: {how}")
     except FormatError as error:
         raise FormatError(
             f"{name} is neither a tar, a video, JPEG pictures nor a list of files",
