@@ -99,8 +99,8 @@ def test_tracks_have_their_own_intervals() -> None:
 
 def test_the_threshold_moves_both_limits() -> None:
     assert IntervalRules.around(0.5) == IntervalRules(0.6, 0.4)
-    assert IntervalRules.around(0.95).enter == 1.0
-    assert IntervalRules.around(0.0).leave == 0.0
+    assert IntervalRules.around(0.95) == IntervalRules(0.96, 0.85)
+    assert IntervalRules.around(0.0) == IntervalRules(0.1, 0.0)
 
 
 def test_the_record_is_strict_json_with_every_frame() -> None:

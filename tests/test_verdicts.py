@@ -253,6 +253,18 @@ def test_log_loss_weighs_both_kinds_the_same() -> None:
     assert log_loss(p, labels) == pytest.approx(wanted)
 
 
+@pytest.mark.parametrize("threshold", [0.02, 0.1, 0.5, 0.9, 0.98])
+def test_every_threshold_leaves_room_for_both_answers(threshold: float) -> None:
+    rules = Rules(aggregation="mean", threshold=threshold, band=0.2)
+    states = [judge([p] * 9, rules).state for p in np.linspace(0, 1, 401)]
+    assert states[0] is State.AUTHENTIC
+    assert states[-1] is State.MANIPULATED
+    # In this order, each once, and undecided at the threshold itself.
+    kinds = [s for n, s in enumerate(states) if not n or s is not states[n - 1]]
+    assert kinds == [State.AUTHENTIC, State.INCONCLUSIVE, State.MANIPULATED]
+    assert judge([threshold] * 9, rules).reason is Reason.NEAR_THRESHOLD
+
+
 def write_calibration(folder: Path, **change: Any) -> Path:
     model = folder / "M.xmodel"
     model.write_bytes(b"model")

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...inference.verdicts.gallery import Shot
 from ...inference.verdicts.judgement import Rules
-from ...inference.verdicts.records import Reason, State, VideoVerdict, track_name
+from ...inference.verdicts.records import Reason, State, VideoVerdict, limits, track_name
 from ...inference.verdicts.scores import Scores
 from ...inference.verdicts.timeline import Interval, covered, duration
 from ..timeline import curve_svg
@@ -290,8 +290,7 @@ def _record(story: Story) -> List[str]:
 def _scale(probability: float, rules: Rules) -> str:
     """A bar from genuine to manipulated with the undecided zone and a mark."""
     left, width = 20, 720
-    low = left + width * max(rules.threshold - rules.band, 0.0)
-    high = left + width * min(rules.threshold + rules.band, 1.0)
+    low, high = (left + width * value for value in limits(rules.threshold, rules.band))
     mark = left + width * probability
     end = left + width
     anchor = "start" if probability < 0.1 else "end" if probability > 0.9 else "middle"

@@ -23,7 +23,7 @@ import numpy as np
 
 from .aggregation import AGGREGATIONS
 from .calibration import Calibration, read_calibration
-from .records import WHOLE_FRAME, Reason, State, TrackVerdict, VideoVerdict, track_name
+from .records import WHOLE_FRAME, Reason, State, TrackVerdict, VideoVerdict, limits, track_name
 from .scores import Scores
 
 DEFAULT_AGGREGATION = "top-k"
@@ -40,7 +40,7 @@ class Rules:
     Attributes:
         aggregation: a name in ``AGGREGATIONS``.
         threshold: probability from which a track is manipulated.
-        band: within this of the threshold nothing is decided.
+        band: within this of the threshold nothing is decided; less near 0 and 1 (``limits``).
         min_frames: judged frames a video's track needs; fewer are a glimpse.
         min_coverage: share of the frames that has to be judged before a video is authentic.
         min_share: a track speaks for the video from this share of the longest one's frames on.
@@ -229,9 +229,10 @@ def _decide(
 ) -> Tuple[State, Optional[Reason]]:
     if judged < rules.min_frames:
         return State.INCONCLUSIVE, Reason.TOO_FEW_FRAMES
-    if abs(probability - rules.threshold) < rules.band:
+    low, high = limits(rules.threshold, rules.band)
+    if low < probability < high:
         return State.INCONCLUSIVE, Reason.NEAR_THRESHOLD
-    if probability >= rules.threshold:
+    if probability >= high:
         return State.MANIPULATED, None
     if coverage < rules.min_coverage:
         return State.INCONCLUSIVE, Reason.LOW_COVERAGE

@@ -196,6 +196,16 @@ class VideoVerdict:
         }
 
 
+def limits(threshold: float, band: float) -> Tuple[float, float]:
+    """Below and above which probabilities are away from a threshold.
+
+    The band is narrower where the threshold is nearer than one half to 0 or 1, so that there is
+    room on its other side.
+    """
+    below, above = min(1.0, 2.0 * threshold), min(1.0, 2.0 * (1.0 - threshold))
+    return round(threshold - band * below, 9), round(threshold + band * above, 9)
+
+
 def track_name(track: int) -> str:
     """What a person calls a track."""
     return "whole frame" if track == WHOLE_FRAME else f"face {track}"

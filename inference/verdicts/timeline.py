@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 
-from .records import VideoVerdict, track_name
+from .records import VideoVerdict, limits, track_name
 from .scores import Scores
 
 SCHEMA = 1
@@ -32,8 +32,9 @@ class IntervalRules:
 
     @classmethod
     def around(cls, threshold: float, margin: float = 0.1) -> IntervalRules:
-        """Hysteresis on both sides of a threshold; never outside of 0 to 1."""
-        return cls(min(threshold + margin, 1.0), max(threshold - margin, 0.0))
+        """Hysteresis on both sides of a threshold, narrower where that is near 0 or 1."""
+        leave, enter = limits(threshold, margin)
+        return cls(enter, leave)
 
     def to_json(self) -> Dict[str, float]:
         """A JSON object."""
