@@ -223,6 +223,27 @@ def test_devices_that_agree_are_said_to(artifact: Artifact) -> None:
     assert "equal to sim in every code of 1 image" in bench_text(found)
 
 
+def test_a_card_that_is_a_drop_in_is_called_simulated(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deepfake_fpga.board.vendor import State, VendorTool
+    from deepfake_fpga.deploy.bench import devices
+
+    time = Time()
+    for state, label in ((State.SIMULATED, "card (simulated)"), (State.GENUINE, "card")):
+        tool = VendorTool("vart", state, None, "", "")
+        monkeypatch.setattr(devices, "find_package", lambda name, tool=tool: tool)
+        monkeypatch.setattr(devices, "PowerMeter", lambda: PowerMeter(no_power, 0.001))
+        found = measured([fake("card", time, 0.1), fake("null", time, 0.1)], artifact, time)
+        assert [device.label for device in found.devices] == [label, "null"]
+        assert any("is simulated" in note for note in found.notes) is (label != "card")
+        assert any("no sensor here" in note for note in found.notes)
+
+
+def no_power() -> CardHealth:
+    raise DeviceError("no sensor here")
+
+
 def answer(logits: Sequence[float], real: Sequence[float], scale: float = 1.0) -> Prediction:
     codes = np.array(logits).reshape(len(real), 1, -1, 2)
     mask = np.argmax(codes, -1).astype(np.uint8)

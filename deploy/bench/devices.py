@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from ...board.vendor import State, find_package
 from ...errors import DataError, ToolkitError
 from ...files import sha256
 from ...inference.artifact import Artifact
@@ -141,6 +142,11 @@ def bench(
     names = {one.key: one.name for one in chosen}
     notes = [note for note in (busy_note(before, machine.cores),) if note]
     notes += unsteady_notes(devices)
+    notes += [
+        "the card is simulated: its figures are those of this machine and of made-up sensors"
+        for device in devices
+        if device.simulated
+    ]
     notes += [note for runner in runners for note in runner.notes]
     return Bench(
         machine,
@@ -297,6 +303,7 @@ def _result(runner: Runner, memory: Dict[str, Any]) -> DeviceResult:
         ),
         memory=memory,
         joules=Series(tuple(runner.joules)).median if runner.joules else None,
+        simulated=runner.contender.name == "card" and find_package("vart").state is State.SIMULATED,
     )
 
 

@@ -44,6 +44,7 @@ class DeviceResult:
         joules: of the board per image.
         batch_sweep: batch to images/s.
         thread_sweep: threads to images/s.
+        simulated: whether a drop-in took the place of the vendor's runtime.
     """
 
     name: str
@@ -59,10 +60,13 @@ class DeviceResult:
     joules: Optional[float] = None
     batch_sweep: Dict[int, Series] = field(default_factory=dict)
     thread_sweep: Dict[int, Series] = field(default_factory=dict)
+    simulated: bool = False
 
     @property
     def label(self) -> str:
         """For people."""
+        if self.simulated:
+            return f"{self.name} (simulated)"
         return f"{self.name} ({self.layout})" if self.layout else self.name
 
     @property
@@ -76,6 +80,7 @@ class DeviceResult:
         return {
             "name": self.name,
             "layout": self.layout,
+            "simulated": self.simulated,
             "reason": self.reason,
             "batch": self.batch,
             "images_per_second": self.images.to_json(2),
