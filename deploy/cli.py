@@ -29,6 +29,7 @@ COMMANDS: Dict[str, Tuple[str, str]] = {
     "bench": ("bench", "Measure the devices of this machine side by side, outputs and times."),
     "verify": ("verify", "Say whether a result of run was changed since it was written."),
     "parity": ("parity", "Compare two ways of computing a model, tensor by tensor."),
+    "data": ("data", "Make data sets from videos, divide them by the faces in them, check them."),
     "simulate": ("simulate", "Run a Vitis AI program without Vitis AI and without a card."),
     "board": ("board", "Look after the card: what it is, how warm it is, whether it works."),
     "doctor": ("doctor", "Check this computer, and say how to mend what is wrong."),
