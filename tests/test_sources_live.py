@@ -281,6 +281,16 @@ def test_mjpeg_over_http_is_connected_again(connection: Any) -> None:
     assert "given up after 0.6 s" in source.notes[-1]
 
 
+def test_mjpeg_has_no_times_of_its_own(connection: Any) -> None:
+    """FFmpeg makes some up: 25 a second, whatever comes when."""
+    with Server([mjpeg(0, 12)]) as server:
+        opened = connection(server.url, 5.0)
+        seconds, make = next(opened.pictures())
+        opened.close()
+    assert seconds is None
+    assert make().shape == (32, 48, 3)
+
+
 def test_a_file_that_breaks_off_goes_on_where_it_was(connection: Any, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "c.avi", 25, codec="mjpeg", pix_fmt="yuvj420p")
     data = clip.read_bytes()

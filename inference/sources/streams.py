@@ -17,6 +17,9 @@ from .live import Connection, LiveOptions, LiveSource, LostError, Picture
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "udp", "tcp", "srt", "rtp", "mms")
 
+UNTIMED = ("mpjpeg", "mjpeg")
+"""Formats without times; FFmpeg makes some up, evenly spaced, whatever comes when."""
+
 
 def scheme_of(text: str) -> str:
     """The scheme of a URL in small letters; empty where the text is none."""
@@ -90,6 +93,7 @@ class AvConnection(Connection):
         self.rate = Fraction(rate) if rate else None
         duration = self._container.duration
         self.length = duration / 1e6 if duration and duration > 0 else None
+        self._timed = self._container.format.name not in UNTIMED
 
     def pictures(self) -> Iterator[Picture]:
         """Decodes as packets come; what cannot be decoded is counted."""
@@ -112,7 +116,7 @@ class AvConnection(Connection):
                 continue
             for frame in decoded:
                 turns = quarter_turns(frame) if turns is None else turns
-                yield frame.time, functools.partial(_upright, frame, turns)
+                yield frame.time if self._timed else None, functools.partial(_upright, frame, turns)
 
     def close(self) -> None:
         """Closes the container."""
@@ -140,6 +144,8 @@ class CvConnection(Connection):
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         if self.rate and 0 < count < 2**40:
             self.length = count / float(self.rate)
+        codec = int(self._capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
+        self._timed = self.length is not None or codec.to_bytes(4, "little") != b"MJPG"
 
     def pictures(self) -> Iterator[Picture]:
         """Decodes as data comes."""
@@ -151,7 +157,7 @@ class CvConnection(Connection):
             if not good:
                 self.damaged += 1
                 continue
-            yield seconds, functools.partial(_rgb, image)
+            yield seconds if self._timed else None, functools.partial(_rgb, image)
         if self.length is None:
             raise LostError("no more data")
 
