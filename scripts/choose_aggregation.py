@@ -23,7 +23,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 import numpy as np
 
 from deepfake_fpga.deploy.defaults import default_model
-from deepfake_fpga.errors import ToolkitError
+from deepfake_fpga.errors import ToolkitError, UsageError
 from deepfake_fpga.files import sha256, write_json
 from deepfake_fpga.inference.verdicts.aggregation import AGGREGATIONS
 from deepfake_fpga.inference.verdicts.calibration import (
@@ -40,6 +40,8 @@ FIRST_SEED = 500
 QUALITIES = (20, 26, 32)
 """H.264 constant rate factors."""
 BANDS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+FEWEST = 24
+"""Clips; half of them choose."""
 UNDECIDED = 1 / 3
 """What an inconclusive clip costs, where a wrong one costs 1."""
 LENGTHS = (1, 2, 4, 8)
@@ -60,8 +62,21 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help=f"write {FILE} beside the model")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
-    make_scores(args.scores, args.clips, args.model)
-    clips = [json.loads(line) for line in args.scores.read_text("utf-8").splitlines()]
+    digest = sha256(args.model)
+    clips = read_scores(args.scores)
+    others = {clip["xmodel"] for clip in clips} - {digest}
+    if others and (args.write or len(clips) < args.clips):
+        raise UsageError(
+            f"The scores in {args.scores} are of another model",
+            f"SHA-256 {', '.join(sorted(others))}, not {digest}",
+            "name a new file with --scores, and --clips 120",
+        )
+    make_scores(args.scores, args.clips - len(clips), len(clips), args.model)
+    clips = read_scores(args.scores)
+    if len(clips) < FEWEST:
+        raise UsageError(
+            f"{len(clips)} clips are too few to choose by", str(args.scores), "add --clips 120"
+        )
     study = measure(clips)
     if args.write:
         print(write_calibration(args.model, args.scores, clips, study), file=sys.stderr)
@@ -69,19 +84,24 @@ def main() -> int:
     return 0
 
 
-def make_scores(path: Path, count: int, model: Path) -> None:
-    """Appends the clips that are missing of ``count``, judged by a compiled model on ``sim``."""
+def read_scores(path: Path) -> Clips:
+    """The clips in a file of scores; none where there is no file."""
+    lines = path.read_text("utf-8").splitlines() if path.is_file() else []
+    return [json.loads(line) for line in lines]
+
+
+def make_scores(path: Path, count: int, first: int, model: Path) -> None:
+    """Appends ``count`` clips from number ``first`` on, judged by a compiled model on ``sim``."""
+    if count <= 0:
+        return
     from deepfake_fpga.inference.artifact import load_artifact
     from deepfake_fpga.inference.run import RunOptions, run
     from deepfake_fpga.inference.session import Session
     from deepfake_fpga.inference.sources import open_video
     from deepfake_fpga.quantize.synthetic import make_clip
 
-    have = len(path.read_text("utf-8").splitlines()) if path.is_file() else 0
-    if have >= count:
-        return
     with Session(load_artifact(model), "sim", threads=1) as session, path.open("a") as out:
-        for number in range(have, count):
+        for number in range(first, first + count):
             kind, stretches, quality = plan(number)
             with tempfile.TemporaryDirectory() as folder:
                 clip = make_clip(
@@ -98,6 +118,7 @@ def make_scores(path: Path, count: int, model: Path) -> None:
                 lines = Path(folder, "out", "records.jsonl").read_text("utf-8").splitlines()
             records = [json.loads(line) for line in lines]
             row = {
+                "xmodel": sha256(model),
                 "number": number,
                 "kind": kind,
                 "manipulated": stretches,
@@ -109,7 +130,7 @@ def make_scores(path: Path, count: int, model: Path) -> None:
             }
             out.write(json.dumps(row) + "\n")
             out.flush()
-            print(f"\r{number + 1} of {count} clips", end="", file=sys.stderr)
+            print(f"\r{number + 1} of {first + count} clips", end="", file=sys.stderr)
     print(file=sys.stderr)
 
 

@@ -333,6 +333,7 @@ def command(
         key=None if key is None else read_key(key),
         options=click.get_current_context().params,
         before=stamps(place for source in sources for place in source.places()),
+        also=[path for path in (trace, record) if path is not None],
     )
     path, model_reason = choose_model(model, build_dir)
     if device == "float" and checkpoint is None:
