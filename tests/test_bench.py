@@ -494,7 +494,11 @@ def test_a_baseline_of_something_else_is_refused() -> None:
 
 
 def test_a_baseline_is_kept_by_the_kind_of_machine(tmp_path: Path) -> None:
-    path = baseline.save(example(), tmp_path)
+    path = baseline.save(replace(example(), model="/a/b/YNET.xmodel", frames="/c/d"), tmp_path)
+    text = path.read_text(encoding="utf-8")
+    assert "/a/b" not in text
+    assert "/c/d" not in text
+    assert "no card" not in text
     assert path == tmp_path / "baselines" / f"{MACHINE.kind}.json"
     assert not any(one.worse for one in baseline.compare(example(), read_record(path), 0.0))
     with pytest.raises(MissingError, match="no folder for baselines"):
@@ -669,6 +673,7 @@ def test_the_command_writes_record_and_chart(
     saved = list((tmp_path / "baselines").iterdir())
     assert len(saved) == 1
     assert str(saved[0]) in printed
+    assert str(tmp_path) not in saved[0].read_text(encoding="utf-8")
 
     # A baseline that was a thousand times faster.
     for device in record["devices"]:

@@ -112,7 +112,7 @@ def compare(
 
 
 def save(bench: Bench, folder: Path = FOLDER) -> Path:
-    """Writes the run as the baseline of its kind of machine.
+    """Writes the run as the baseline of its kind of machine, without the paths of this one.
 
     Raises:
         MissingError: there is no ``benchmarks`` folder: this is an installed package.
@@ -122,7 +122,13 @@ def save(bench: Bench, folder: Path = FOLDER) -> Path:
             "There is no folder for baselines", str(folder), "write the record with -o DIR instead"
         )
     path = folder / "baselines" / f"{bench.machine.kind}.json"
-    write_json(path, bench.to_json())
+    record = bench.to_json()
+    record["model"]["path"] = Path(bench.model).name
+    record["frames"] = "" if "/" in bench.frames else bench.frames
+    del record["left_out"], record["agreement"]
+    for device in record["devices"]:
+        del device["reason"], device["process"]
+    write_json(path, record)
     return path
 
 

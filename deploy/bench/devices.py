@@ -209,10 +209,10 @@ class Runner:
         ]
         seconds = max((self._clock() - start) / len(parts), 1e-6)
         self.answer = joined(parts)
-        if not slow:
-            self._count = min(max(3, math.ceil(self.settings.seconds / seconds)), 200)
-        most = math.ceil(4 * self.settings.seconds / seconds) * self.session.batch
-        self._frames = min(self.settings.frames, max(self.session.batch, most))
+        fewest, most = (1, 10) if slow else (3, 200)
+        self._count = min(max(fewest, math.ceil(self.settings.seconds / seconds)), most)
+        longest = math.ceil(4 * self.settings.seconds / seconds) * self.session.batch
+        self._frames = min(self.settings.frames, max(self.session.batch, longest))
 
     def one_by_one(self) -> None:
         """Some batches, nothing else under way."""

@@ -254,6 +254,8 @@ def command(
     written = [] if output is None else _write(output, found, content)
     if save_baseline:
         written.append(save(found))
+        for note in found.notes:
+            click.echo(f"Warning: the baseline is saved all the same: {note}", err=True)
     if as_json:
         click.echo(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
     elif not quiet:
