@@ -21,6 +21,7 @@ import pytest
 from deepfake_fpga.errors import FormatError, UsageError, WorkError
 from deepfake_fpga.inference import collection as collection_module
 from deepfake_fpga.inference.collection import CollectionOptions, inputs_of, run_collection
+from deepfake_fpga.inference.faces.options import FaceOptions, Kind
 from deepfake_fpga.inference.faces.results import NO_FACE, summed_up
 from deepfake_fpga.inference.journal import (
     Input,
@@ -389,6 +390,45 @@ def test_records_lead_back_to_their_results() -> None:
             assert list(ours.clips[name]) == list(scores)
         ours.clips = theirs.clips = {}
         assert ours == theirs
+
+
+def test_every_face_has_its_record(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    noise = np.random.default_rng(1)
+    for number in range(30):
+        picture = noise.integers(0, 255, (300, 500, 3), np.uint8)
+        assert cv2.imwrite(str(folder / f"i_{number}.png"), picture)
+    boxes = tmp_path / "boxes.jsonl"
+    faces = [[20, 20, 140, 140], [300, 50, 420, 200]]
+    boxes.write_text(
+        "".join(
+            json.dumps({"source": f"i_{number}.png", "frame": 0, "box": box}) + "\n"
+            for number in range(20)
+            for box in faces[: 1 + number % 2]
+        )
+    )
+    options = FaceOptions(Kind.BOXES, boxes=boxes)
+    with_it, without = tmp_path / "with", tmp_path / "without"
+    go(images_of(folder), with_it, faces=options, pictures=False)
+    summary = go(images_of(folder), with_it, faces=options, pictures=False)
+    records = records_of(with_it)
+    assert [record["track"] for record in records[:3]] == [1, 1, 2]
+    assert {record["status"] for record in records[30:]} == {"no_face"}
+    assert len(records) == 40
+    source = open_images(str(folder))
+    plain = run(
+        [source],
+        Judge(tmp_path).as_session(),
+        without,
+        RunOptions(faces=options, pictures=False),
+    )
+    assert (with_it / "records.jsonl").read_bytes() == (without / "records.jsonl").read_bytes()
+    ours, theirs = summary.to_json(), plain.to_json()
+    for name in ("verdict", "frames", "verdicts", "sources", "frames_by_device"):
+        assert ours[name] == theirs[name]
+    fresh = go(images_of(folder), with_it, faces=options, pictures=False, fresh=True)
+    assert fresh.to_json()["faces"] == theirs["faces"]
 
 
 def test_a_selection_holds_for_each_video(tmp_path: Path) -> None:
