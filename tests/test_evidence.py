@@ -222,7 +222,7 @@ def test_the_page_says_what_where_and_how_sure() -> None:
     words = page.words
     assert "Signs of manipulation were found" in words
     assert "probability of manipulation at 74 %" in words
-    assert "One stretch of the video, 6.0 of 8.0 seconds in all, looks manipulated" in words
+    assert "The face looks manipulated in one stretch of the video, 6.0 of 8.0 seconds" in words
     assert "0:02.0" in words
     assert "0:08.0" in words
     assert "97 of 100" in words
@@ -245,7 +245,7 @@ def test_the_page_of_an_authentic_video_does_not_promise() -> None:
 def test_nothing_is_ever_sure() -> None:
     sure = Page(report(story([1.0] * 40))).words
     assert "probability of manipulation at more than 99 %" in sure
-    assert "The whole video, 4.0 seconds, looks manipulated" in sure
+    assert "The face looks manipulated in the whole video, 4.0 seconds" in sure
     assert "probability of manipulation at less than 1 %" in Page(report(story([0.0] * 40))).words
 
 
@@ -359,7 +359,8 @@ def test_the_curve_of_several_faces_shows_the_strongest_of_each_moment() -> None
     )  # fmt: skip
     words = Page(report(told)).words
     assert "face 2" in words
-    assert "Face 1: authentic. Face 2: manipulated." in words
+    assert "Face 1: no signs of manipulation. Face 2: signs of manipulation." in words
+    assert "At least one of the faces looks manipulated in one stretch" in words
 
 
 def test_without_pictures_nothing_is_drawn_or_read_again(

@@ -246,6 +246,15 @@ def test_pictures_show_curve_interval_and_frames() -> None:
     assert sheet.shape[0] == 3 * (240 + 28 + 8) + 8
 
 
+def test_every_face_has_a_line_of_its_own() -> None:
+    faces = Scores([*scores_of([0.9] * 20, 1), *scores_of([0.2] * 20, 2)])
+    picture = timeline_picture(faces, judge_video(faces, Rules()), [], [])
+    for colour, value in (((38, 84, 168), 0.9), ((176, 96, 0), 0.2)):
+        rows = np.nonzero((picture[60:321, 300] == colour).all(axis=1))[0]
+        assert rows.mean() / 260 == pytest.approx(1 - value, abs=0.02)
+        assert (picture[15:40, 900:] == colour).all(axis=2).any()  # its name
+
+
 def test_pictures_of_nothing() -> None:
     scores = scores_of([None] * 9)
     verdict = judge_video(scores, Rules())

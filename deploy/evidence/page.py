@@ -50,6 +50,12 @@ ANSWERS = {
     State.INCONCLUSIVE: "No answer can be given",
 }
 
+OF_ONE = {
+    State.MANIPULATED: "signs of manipulation",
+    State.AUTHENTIC: "no signs of manipulation",
+    State.INCONCLUSIVE: "no answer",
+}
+
 WHY = {
     Reason.NO_FRAMES: "Not a single picture of the video could be read.",
     Reason.NO_FACE: "No face was found in the video.",
@@ -177,15 +183,17 @@ def _found(story: Story) -> List[str]:
     verdict, seconds = story.verdict, covered(story.intervals)
     length = duration(story.scores)
     words = []
+    several = len(verdict.tracks) > 1
+    who = "At least one of the faces looks" if several else "The face looks"
     if story.intervals:
         count = len(story.intervals)
         stretches = "one stretch" if count == 1 else f"{count} stretches"
         if seconds > 0.99 * length:
-            words.append(f"The whole video, {length:.1f} seconds, looks manipulated.")
+            words.append(f"{who} manipulated in the whole video, {length:.1f} seconds.")
         else:
             words.append(
-                f"{stretches[0].upper()}{stretches[1:]} of the video, {seconds:.1f} of "
-                f"{length:.1f} seconds in all, look{'s' if count == 1 else ''} manipulated."
+                f"{who} manipulated in {stretches} of the video, {seconds:.1f} of {length:.1f} "
+                "seconds in all."
             )
         if verdict.state is not State.MANIPULATED:
             words.append(
@@ -196,9 +204,10 @@ def _found(story: Story) -> List[str]:
         words.append("No stretch of the video stands out as manipulated.")
     else:
         words.append("Nothing, as nothing could be looked at.")
-    if len(verdict.tracks) > 1:
+    if several:
+        words.append(f"There are {len(verdict.tracks)} faces, numbered in the marked pictures.")
         for track in verdict.tracks:
-            words.append(f"{track_name(track.track).capitalize()}: {track.state.value}.")
+            words.append(f"{track_name(track.track).capitalize()}: {OF_ONE[track.state]}.")
     return ["<h2>What was found</h2>", f"<p>{_text(' '.join(words))}</p>"]
 
 

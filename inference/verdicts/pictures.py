@@ -11,7 +11,7 @@ from typing import Callable, List, Sequence, Tuple
 import numpy as np
 
 from .gallery import HEIGHT, Shot, decoded
-from .records import State, VideoVerdict
+from .records import State, VideoVerdict, track_name
 from .scores import Scores
 from .timeline import Interval, duration
 
@@ -25,6 +25,9 @@ GREEN: Colour = (47, 133, 90)
 WASH: Colour = (252, 226, 226)
 TRACKS: Tuple[Colour, ...] = ((38, 84, 168), (176, 96, 0), (112, 48, 160), (0, 120, 120))
 """Lines of the tracks, in turn."""
+
+NAMED = 5
+"""Tracks whose names stand beside the title; there is no room for more."""
 
 GAP, LABEL = 8, 28
 STATES = {State.MANIPULATED: RED, State.AUTHENTIC: GREEN, State.INCONCLUSIVE: GREY}
@@ -98,8 +101,12 @@ def timeline_picture(
         sheet[y(threshold), start : min(start + 6, right)] = INK
     for tick in _ticks(end):
         _write(sheet, f"{tick:g} s", x(tick) - 10, bottom + 24, INK)
-    for position, track in enumerate(scores.tracks):
-        _curve(sheet, scores, track, TRACKS[position % len(TRACKS)], x, y)
+    tracks = scores.tracks
+    for position, track in enumerate(tracks):
+        colour = TRACKS[position % len(TRACKS)]
+        _curve(sheet, scores, track, colour, x, y)
+        if 1 < len(tracks) <= NAMED:
+            _write(sheet, track_name(track), right - 80 * (len(tracks) - position), 32, colour)
     if not np.isfinite(scores.probabilities).any():
         _write(sheet, "no frame could be judged", (left + right) // 2 - 110, 190, GREY)
     for number, shot in enumerate(shots, 1):
