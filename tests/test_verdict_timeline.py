@@ -252,7 +252,8 @@ def test_every_face_has_a_line_of_its_own() -> None:
     for colour, value in (((38, 84, 168), 0.9), ((176, 96, 0), 0.2)):
         rows = np.nonzero((picture[60:321, 300] == colour).all(axis=1))[0]
         assert rows.mean() / 260 == pytest.approx(1 - value, abs=0.02)
-        assert (picture[15:40, 900:] == colour).all(axis=2).any()  # its name
+        name = np.abs(picture[15:40, 900:].astype(int) - colour).max(axis=2)
+        assert name.min() < 60  # thin letters are never quite their colour
 
 
 def test_pictures_of_nothing() -> None:
