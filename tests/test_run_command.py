@@ -211,6 +211,51 @@ def test_a_run_is_recorded_and_played_back(
     assert "Batch 0 is not the one that was recorded" in capsys.readouterr().err
 
 
+def test_a_collection_goes_on_and_lists_what_failed(
+    images: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = (images / "v_4.png").read_bytes()
+    (images / "v_4.png").write_bytes(good[:100])
+    words = ["--images", images, "--model", model, "-o", tmp_path / "out", "--device", "null"]
+    assert call(*words) == 0  # the others were judged
+    out, err = capsys.readouterr()
+    assert "collection: 9 of 10 files done, 1 failed" in out
+    assert f"failed: {images / 'v_4.png'}: decode_error: the file is truncated" in out
+    assert "--retry-failed" in out
+    assert "already" not in err
+    (images / "v_4.png").write_bytes(good)
+    assert call(*words, "--retry-failed") == 0
+    out, err = capsys.readouterr()
+    assert "collection: 10 of 10 files done, 0 failed" in out
+    assert "1 files have changed and are done again" in err
+    assert call(*words, "--threshold", "0.7") == 0
+    out, err = capsys.readouterr()
+    assert "of another threshold: a new one is begun" in err
+    with pytest.raises(SystemExit) as stopped:
+        main(["journal", str(tmp_path / "out")])
+    assert stopped.value.code == 0
+    assert "10 of 10 files done" in capsys.readouterr().out
+
+
+def test_what_has_no_journal_says_so(
+    images: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    words = ["--model", model, "-o", output, "--device", "null"]
+    assert call(*words, "--images", images, "--write", "npy") == 0
+    assert "Without a journal, so it cannot be resumed: segm" in capsys.readouterr().err
+    one = images / "v_1.png"
+    assert call(*words, "--images", one, "--retry-failed") == 2
+    assert "a single file needs none" in capsys.readouterr().err
+    assert call(*words, "--images", one) == 0
+    assert "ithout a journal" not in capsys.readouterr().err
+    assert not (output / "journal.sqlite").exists()
+    with pytest.raises(SystemExit) as stopped:
+        main(["journal", str(output)])
+    assert stopped.value.code == 2
+    assert "There is no journal" in capsys.readouterr().err
+
+
 def test_a_recording_without_replay_is_wrong_use(
     images: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

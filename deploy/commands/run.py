@@ -6,7 +6,7 @@ import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, List, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Any, Callable, List, Mapping, Optional, Sequence, Set, Tuple
 
 import click
 
@@ -511,8 +511,23 @@ def summary_text(summary: Summary) -> str:
         lines.append(f"{whole.left_out} frames left out, {whole.inherited} inherited a result")
     if summary.accuracy is not None:
         lines.append(_accuracy_text(summary))
+    if summary.journal is not None:
+        lines.extend(_journal_text(summary.journal))
     lines.append("written: " + ", ".join(summary.outputs))
     return "\n".join(lines)
+
+
+def _journal_text(journal: Mapping[str, Any]) -> List[str]:
+    items, failed = journal["items"], journal["failed"]
+    lines = [
+        f"collection: {items['done']} of {items['total']} files done, {items['failed']} failed"
+    ]
+    lines += [f"failed: {entry['source']}: {entry['reason']}" for entry in failed[:SHOWN]]
+    if len(failed) > SHOWN:
+        lines.append("all that failed: deepfake-fpga journal DIR --json")
+    if failed:
+        lines.append("once they are mended: the same command with --retry-failed")
+    return lines
 
 
 def _accuracy_text(summary: Summary) -> str:
