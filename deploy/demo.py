@@ -234,10 +234,9 @@ def _run(
 
 
 def _report(demo: Demo, folder: Path, truth: Sequence[bool]) -> None:
-    import cv2
-
+    from .evidence.folder import CONTACT
     from .report import Section, picture, write_page
-    from .timeline import contact_sheet, curve_svg
+    from .timeline import curve_svg
 
     result = folder / "result"
     with (result / "records.jsonl").open(encoding="utf-8") as lines:
@@ -247,8 +246,7 @@ def _report(demo: Demo, folder: Path, truth: Sequence[bool]) -> None:
     demo.report = folder / "report.html"
     right = [r["verdict"] == ("FAKE" if fake else "REAL") for r, fake in zip(records, truth)]
     demo.agreement = sum(right) / max(1, len(truth))
-    sheet = contact_sheet(demo.overlay, records)
-    encoded = cv2.imencode(".png", sheet[:, :, ::-1])[1].tobytes()
+    encoded = (result / CONTACT).read_bytes()
     with replacing(demo.picture) as temporary:
         temporary.write_bytes(encoded)
     verdict = str(demo.summary.get("verdict") or "inconclusive")
@@ -268,7 +266,7 @@ def _report(demo: Demo, folder: Path, truth: Sequence[bool]) -> None:
             ),
             Section(
                 "What it looks like",
-                f"Original and overlay, side by side. The whole clip: {demo.overlay.name}.",
+                f"Frames with what was found in them. The whole clip: {demo.overlay.name}.",
                 picture(encoded, "frames of the clip with their scores"),
             ),
             Section(

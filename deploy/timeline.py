@@ -1,14 +1,11 @@
-"""The score of a video over time, as an SVG curve and as a picture with frames.
+"""The score of a video over time, as an SVG curve.
 
-It knows records (``records.jsonl`` as dictionaries) and pictures, nothing of devices or models.
+It knows records (``records.jsonl`` as dictionaries), nothing of devices or models.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
-
-import numpy as np
+from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
 Record = Mapping[str, Any]
 Interval = Tuple[float, float]
@@ -100,67 +97,3 @@ def curve_svg(
 def _ticks(end: float) -> List[float]:
     step = next((s for s in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60) if end / s <= 10), 300)
     return [round(i * step, 6) for i in range(int(end / step) + 1)]
-
-
-def contact_sheet(
-    video: Path, records: Sequence[Record], count: int = 8, columns: int = 4
-) -> np.ndarray:
-    """Frames of an overlay video, evenly spaced, in a grid with their scores.
-
-    Args:
-        video: the overlay video that ``run`` wrote.
-        records: its ``records.jsonl``; frame ``i`` of the video belongs to record ``i``.
-        count: how many frames.
-        columns: frames in a row.
-
-    Returns:
-        uint8 ``[H, W, 3]``, RGB.
-    """
-    import cv2
-
-    from ..inference.sources import open_video
-
-    total = max(len(records), 1)
-    wanted: Dict[int, int] = {
-        min(total - 1, int((k + 0.5) * total / count)): k for k in range(count)
-    }
-    tiles: Dict[int, np.ndarray] = {}
-    for index, read in enumerate(open_video(str(video)).reads()):
-        picture = read().image if index in wanted else None
-        if picture is not None:
-            scale = 240.0 / picture.shape[0]
-            size = (round(picture.shape[1] * scale), 240)
-            tiles[index] = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    if not tiles:
-        return np.full((240, 240, 3), 255, np.uint8)
-    tile_w = max(tile.shape[1] for tile in tiles.values())
-    cell_h, cell_w, gap = 240 + 28, tile_w, 8
-    rows = (len(tiles) + columns - 1) // columns
-    sheet = np.full(
-        (rows * (cell_h + gap) + gap, min(columns, len(tiles)) * (cell_w + gap) + gap, 3),
-        255,
-        np.uint8,
-    )
-    for slot, index in enumerate(sorted(tiles)):
-        top = gap + (slot // columns) * (cell_h + gap)
-        left = gap + (slot % columns) * (cell_w + gap)
-        tile = tiles[index]
-        sheet[top : top + 240, left : left + tile.shape[1]] = tile
-        record = records[index] if index < len(records) else {}
-        score = record.get("fake_probability")
-        text = f"frame {record.get('frame', index)}: " + (
-            str(record.get("status", "not judged")) if score is None else f"fake {score:.2f}"
-        )
-        fake = record.get("verdict") == "FAKE"
-        colour = (198, 47, 47) if fake else (47, 133, 90)
-        cv2.putText(
-            sheet,
-            text,
-            (left + 2, top + 240 + 20),
-            cv2.FONT_HERSHEY_SIMPLEX,
-            0.5,
-            colour if score is not None else (90, 90, 90),
-            1,
-            cv2.LINE_AA,
-        )
-    return sheet

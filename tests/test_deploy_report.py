@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import Any, Dict, List
 from xml.etree import ElementTree
 
-import numpy as np
-import pytest
-
 from deepfake_fpga.deploy.report import Section, picture, write_page
-from deepfake_fpga.deploy.timeline import contact_sheet, curve_svg, judged
+from deepfake_fpga.deploy.timeline import curve_svg, judged
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -50,25 +47,6 @@ def test_a_video_without_a_judged_frame_says_so() -> None:
     ElementTree.fromstring(text)
 
 
-def test_the_contact_sheet_shows_the_frames_of_the_video(tmp_path: Path) -> None:
-    av = pytest.importorskip("av")
-    path = tmp_path / "o.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for level in (40, 200):
-            frame = av.VideoFrame.from_ndarray(
-                np.full((48, 64, 3), level, np.uint8), format="rgb24"
-            )
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    sheet = contact_sheet(path, [record(0, 0.1), record(1, 0.9)], count=2, columns=2)
-    assert sheet.shape == (240 + 28 + 16, 2 * (320 + 8) + 8, 3)
-    left, right = sheet[8 + 120, 8 + 160], sheet[8 + 120, 8 + 320 + 8 + 160]
-    assert abs(int(left[0]) - 40) < 12
-    assert abs(int(right[0]) - 200) < 12
-
-
 class Tags(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
@@ -87,7 +65,7 @@ def test_the_page_is_whole_escaped_and_self_contained(tmp_path: Path) -> None:
     write_page(
         path,
         "A <clip>",
-        ("FAKE", "3 of 4 & more"),
+        ("manipulated", "3 of 4 & more"),
         "Not proof.",
         [Section("T", "x < y", picture(b"png", 'a "p"'), ("a", "b"), [("1", "<2>")])],
     )

@@ -244,6 +244,14 @@ def test_pictures_show_curve_interval_and_frames() -> None:
     sheet = contact_sheet(clip.chosen())
     assert sheet.shape[1] == 4 * (320 + 8) + 8
     assert sheet.shape[0] == 3 * (240 + 28 + 8) + 8
+    # The frames in their order, each brighter than the one before.
+    levels = [
+        int(sheet[8 + row * 276 + 60, 8 + column * 328 + 20, 0])
+        for row in range(3)
+        for column in range(4)
+    ]
+    assert levels == sorted(levels)
+    assert levels[-1] - levels[0] > 60
 
 
 def test_every_face_has_a_line_of_its_own() -> None:
