@@ -17,7 +17,7 @@ from deepfake_fpga.deploy.bench import baseline, child, goal_runs
 from deepfake_fpga.deploy.bench.agreement import agreements, joined
 from deepfake_fpga.deploy.bench.chart import LABEL, chart
 from deepfake_fpga.deploy.bench.contenders import Contender, Subject, contenders
-from deepfake_fpga.deploy.bench.devices import Settings, bench
+from deepfake_fpga.deploy.bench.devices import bench
 from deepfake_fpga.deploy.bench.goals import GOALS, GoalReport, Measured, goals_text
 from deepfake_fpga.deploy.bench.machine import Machine, busy_note, peak_bytes, this_machine
 from deepfake_fpga.deploy.bench.material import Head, compiled, make_model, make_pictures
@@ -25,6 +25,7 @@ from deepfake_fpga.deploy.bench.power import PowerMeter
 from deepfake_fpga.deploy.bench.published import PUBLISHED
 from deepfake_fpga.deploy.bench.record import Bench, DeviceResult, Latency, read_record
 from deepfake_fpga.deploy.bench.rounds import Series, in_turn, percentile, ratio, told
+from deepfake_fpga.deploy.bench.runner import Settings
 from deepfake_fpga.deploy.bench.table import bench_text
 from deepfake_fpga.deploy.cli import main
 from deepfake_fpga.errors import (
@@ -227,13 +228,13 @@ def test_a_card_that_is_a_drop_in_is_called_simulated(
     artifact: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from deepfake_fpga.board.vendor import State, VendorTool
-    from deepfake_fpga.deploy.bench import devices
+    from deepfake_fpga.deploy.bench import devices, runner
 
     time = Time()
     for state, label in ((State.SIMULATED, "card (simulated)"), (State.GENUINE, "card")):
         tool = VendorTool("vart", state, None, "", "")
         monkeypatch.setattr(devices, "find_package", lambda name, tool=tool: tool)
-        monkeypatch.setattr(devices, "PowerMeter", lambda: PowerMeter(no_power, 0.001))
+        monkeypatch.setattr(runner, "PowerMeter", lambda: PowerMeter(no_power, 0.001))
         found = measured([fake("card", time, 0.1), fake("null", time, 0.1)], artifact, time)
         assert [device.label for device in found.devices] == [label, "null"]
         assert any("is simulated" in note for note in found.notes) is (label != "card")
@@ -522,6 +523,16 @@ def test_the_chart_is_xml_with_every_device_and_marks_what_is_published() -> Non
     dashes = {one.get("stroke-dasharray") for one in bars[4:]}
     assert None not in dashes
     assert all(one.get("fill") == "none" for one in bars[4:])
+
+
+def test_nothing_in_the_chart_lies_outside_it() -> None:
+    bench = example()
+    bench.devices = [result("sim", 500.0, spread=3.0), result("null", 9000.0, spread=3.0)]
+    root = ElementTree.fromstring(chart(bench))
+    width = float(root.get("width", ""))
+    for one in root.iter():
+        for name in ("x", "x1", "x2"):
+            assert 0 <= float(one.get(name, "0")) <= width - 40 or one.get(name) is None
 
 
 def test_the_table_names_what_is_left_out_and_what_is_published() -> None:

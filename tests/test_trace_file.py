@@ -8,9 +8,12 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
+import cv2
 import numpy as np
 import pytest
 
+from deepfake_fpga.compile.xir.xmodel import write_xmodel
+from deepfake_fpga.deploy.cli import main
 from deepfake_fpga.errors import ToolkitError
 from deepfake_fpga.inference.artifact import artifact_of
 from deepfake_fpga.inference.devices.handmade import uynet
@@ -161,6 +164,23 @@ def test_a_run_that_fails_leaves_the_trace_of_what_was_done(tmp_path: Path) -> N
     assert found
     assert max(found) < 300
     assert [path.name for path in tmp_path.iterdir() if ".part" in path.name] == []
+
+
+def test_the_command_writes_a_trace_and_keeps_a_pace(tmp_path: Path) -> None:
+    model = tmp_path / "YNET.xmodel"
+    write_xmodel(uynet(2, 112), model)
+    for number in range(3):
+        picture = np.full((32, 32, 3), number, np.uint8)
+        assert cv2.imwrite(str(tmp_path / f"{number}.png"), picture)
+    words = ["run", "--images", str(tmp_path), "-o", str(tmp_path / "out"), "--model", str(model)]
+    words += ["--device", "null", "--no-overlay", "--trace", str(tmp_path / "trace.json")]
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--pace", "vck5000"])
+    assert ended.value.code == 0
+    record = json.loads((tmp_path / "trace.json").read_text(encoding="utf-8"))
+    assert len(spans(record, "decode")) == 3
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert "paced like the card" in json.dumps(summary)
 
 
 def test_without_a_trace_nothing_is_noted() -> None:

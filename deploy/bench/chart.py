@@ -89,14 +89,15 @@ def _bar(
             f'<path d="M{x} {top + 3:.1f} l-6 {high + 6} m8 0 l6 -{high + 6}" stroke="#ffffff" '
             'stroke-width="3" fill="none"/>'
         )
-    elif spread and not published:
-        half = length * spread / 2
+    end = length
+    if spread and not cut:
+        start, end = (max(0.0, min(length * (1 + s * spread / 2), span + 16)) for s in (-1, 1))
         parts.append(
-            f'<line x1="{_LEFT + length - half:.1f}" y1="{middle:.1f}" '
-            f'x2="{_LEFT + length + half:.1f}" y2="{middle:.1f}" stroke="{INK}" stroke-width="2"/>'
+            f'<line x1="{_LEFT + start:.1f}" y1="{middle:.1f}" x2="{_LEFT + end:.1f}" '
+            f'y2="{middle:.1f}" stroke="{INK}" stroke-width="2"/>'
         )
     words = f"{rate:.1f}" if rate < 1000 else f"{rate:.0f}"
-    parts.append(_text(_LEFT + length * (1 + spread / 2) + 8, middle + 4, words))
+    parts.append(_text(_LEFT + end + 8, middle + 4, words))
     return parts
 
 

@@ -224,7 +224,8 @@ def command(
         )
     from ..bench.baseline import compare, read_record, save
     from ..bench.contenders import contenders
-    from ..bench.devices import Settings, bench
+    from ..bench.devices import bench
+    from ..bench.runner import Settings
     from ..bench.table import bench_text
 
     record = None if baseline is None else read_record(baseline)
