@@ -45,7 +45,7 @@ def at(x: float, y: float = 100.0, side: float = 80.0, score: float = 0.8) -> De
 def follow(
     frames: Sequence[Optional[Sequence[Detection]]], rules: Optional[Following] = None
 ) -> List[Dict[int, Box]]:
-    tracker = Tracker(rules)
+    tracker = Tracker(rules, sure=0.2)
     return [
         {one.track: one.box for one in tracker.update(number / RATE, found)}
         for number, found in enumerate(frames)

@@ -91,15 +91,18 @@ class Detector(abc.ABC):
         name: the name by which ``--faces`` selects it.
         every_frame: whether it costs so little, or says so exactly, that each frame is asked for.
         tracks: whether identities are to be found by following the boxes.
+        sure: score from which a face is believed by itself; weaker ones only continue a face that
+            was there before, as what flickers at the detector's limit is no crowd of faces.
     """
 
     name: str
     every_frame = False
     tracks = True
+    sure = 0.0
 
     @abc.abstractmethod
     def detect(self, image: np.ndarray, frame: Optional[Frame] = None) -> List[Detection]:
-        """The faces in a picture, the surest first; may be called on any thread.
+        """The faces in a picture, the surest first, weak ones too; may be called on any thread.
 
         Args:
             image: uint8 ``[H, W, 3]``, RGB.

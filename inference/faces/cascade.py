@@ -29,11 +29,15 @@ and a face needs a little more than that."""
 STEP = 1.12
 """How much larger the window gets from pass to pass: finer costs time, coarser loses faces."""
 
-NEIGHBOURS = 3
-"""Windows that must agree on a face."""
+NEIGHBOURS = 4
+"""Windows that must agree on a face; where one was before, two are enough."""
 
 SURE = 20
 """Windows that agree on a face that is certainly one; they are a score of 1."""
+
+DOUBTFUL = 8
+"""Up to so many windows, a better face is looked for on the other sides of the picture: a face on
+its head looks a little like one that is upright."""
 
 TURNED = 6
 """Windows that must agree where the picture was turned or the face is seen from the side: what is
@@ -43,8 +47,8 @@ looked for on four sides is found by mistake on four sides."""
 class CascadeDetector(Detector):
     """Viola and Jones' detector with OpenCV's trained cascades.
 
-    Where no upright frontal face is found, the picture is also searched on its head and on both
-    sides, and then for faces seen from the side. Their boxes are marked as such.
+    Where no upright frontal face is found for certain, the picture is also searched on its head
+    and on both sides, and then for faces seen from the side. Their boxes are marked as such.
 
     Args:
         smallest: side of the smallest face in pixels of the picture.
@@ -58,6 +62,7 @@ class CascadeDetector(Detector):
     """
 
     name = "cascade"
+    sure = NEIGHBOURS / SURE
 
     def __init__(
         self,
@@ -85,20 +90,24 @@ class CascadeDetector(Detector):
             grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
         ratio = (width / grey.shape[1], height / grey.shape[0])
         least = max(20, int(self.smallest * scale))
-        found = self._search(FRONTAL, grey, least, NEIGHBOURS, 0)
-        if not found and self.turned:
-            for turns in (2, 1, 3):
-                turned = np.ascontiguousarray(np.rot90(grey, turns))
-                found = self._search(FRONTAL, turned, least, TURNED, turns)
-                if found:
-                    found = [_turned_back(one, turned.shape) for one in found]
-                    break
-        if not found and self.profiles:
-            found = self._profiles(grey, least)
+        found = self._search(FRONTAL, grey, least, 1, 0)
+        if not any(one.score > DOUBTFUL / SURE for one in found):
+            found += self._turned(grey, least) or self._profiles(grey, least)
         return distinct([_scaled(one, *ratio) for one in found])
+
+    def _turned(self, grey: np.ndarray, least: int) -> List[Detection]:
+        """Faces that are not upright, of the first side on which there are any."""
+        for turns in (2, 1, 3) if self.turned else ():
+            turned = np.ascontiguousarray(np.rot90(grey, turns))
+            found = self._search(FRONTAL, turned, least, TURNED, turns)
+            if found:
+                return [_turned_back(one, turned.shape) for one in found]
+        return []
 
     def _profiles(self, grey: np.ndarray, least: int) -> List[Detection]:
         """Faces that look to the left, and in the mirror those that look to the right."""
+        if not self.profiles:
+            return []
         width = grey.shape[1]
         found = self._search(PROFILE, grey, least, TURNED, 0, profile=True)
         mirror = np.ascontiguousarray(grey[:, ::-1])

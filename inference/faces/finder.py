@@ -209,7 +209,7 @@ class FaceFinder:
             assert frame.image is not None
             if look.whole:
                 whole, reason = True, "small and nearly square: a crop of a face already"
-            elif self._may_be_crops and crop_by_face(frame.image, look.found or ()):
+            elif self._may_be_crops and crop_by_face(frame.image, self._sure(look.found or ())):
                 whole, reason = True, "nearly square and filled by one face: a crop already"
             else:
                 reason = f"larger than a crop of a face; {self.reason}"
@@ -219,7 +219,8 @@ class FaceFinder:
         names = self._names.setdefault(choice, [])
         if len(names) < NAMED:
             names.append(frame.source)
-        lane = _Lane(frame.video, whole, Tracker(self.options.following))
+        sure = 0.0 if self.detector is None else self.detector.sure
+        lane = _Lane(frame.video, whole, Tracker(self.options.following, sure))
         if frame.video is not None:
             self._lanes.pop(origin, None)
             self._lanes[origin] = lane
@@ -229,6 +230,10 @@ class FaceFinder:
                 self._clocks.pop(ended, None)
         return lane
 
+    def _sure(self, found: Sequence[Detection]) -> List[Detection]:
+        assert self.detector is not None
+        return [one for one in found if one.score >= self.detector.sure]
+
     def _follow(self, lane: _Lane, frame: Frame, look: Look) -> Sequence[Tracked]:
         assert self.detector is not None
         assert frame.image is not None
@@ -236,7 +241,7 @@ class FaceFinder:
         if not self.detector.tracks:
             return by_identity(found or ())
         if frame.video is None:
-            return numbered(found or ())
+            return numbered(self._sure(found or ()))
         if look.spread is not None:
             if lane.spread is not None and distance(lane.spread, look.spread) > CHANGED:
                 lane.tracker.end()

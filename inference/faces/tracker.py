@@ -26,8 +26,6 @@ class Following:
     """How faces are followed.
 
     Attributes:
-        begin: least score with which a face is new; weaker detections only continue one, so that
-            what flickers at the detector's limit is no crowd of faces.
         carry: seconds for which a face that was not found again is expected and judged. Longer,
             and the wall behind somebody who left is judged.
         memory: seconds after which a face that was not found again is forgotten.
@@ -40,7 +38,6 @@ class Following:
         size: share of a change in size that is believed.
     """
 
-    begin: float = 0.2
     carry: float = 0.25
     memory: float = 1.0
     misses: int = 3
@@ -97,6 +94,13 @@ class _Track:
         self.time = time
         self.seen = None
 
+    def expected(self, time: float, carry: float) -> bool:
+        """Whether it is there though it was not found: between two looks, or for a moment."""
+        if not self.missed:
+            return True
+        # Seen once and not again is a mistake of the detector, most likely.
+        return self.hits > 1 and time - self.last_seen <= carry
+
     def take(self, one: Detection, time: float, rules: Following) -> None:
         """Follows a detection."""
         passed = time - self.last_seen
@@ -116,10 +120,11 @@ class Tracker:
 
     Args:
         rules: how.
+        sure: score from which a detection that continues nothing is a new face.
     """
 
-    def __init__(self, rules: Optional[Following] = None) -> None:
-        self.rules = Following() if rules is None else rules
+    def __init__(self, rules: Optional[Following] = None, sure: float = 0.0) -> None:
+        self.rules, self.sure = Following() if rules is None else rules, sure
         self._tracks: List[_Track] = []
         self._next = 1
 
@@ -140,7 +145,7 @@ class Tracker:
         return [
             Tracked(track.number, track.box, track.seen, track.turns)
             for track in sorted(self._tracks, key=lambda t: t.number)
-            if track.seen is not None or (not track.missed or time - track.last_seen <= limit)
+            if track.seen is not None or track.expected(time, limit)
         ]
 
     def end(self) -> None:
@@ -148,8 +153,6 @@ class Tracker:
         self._tracks = []
 
     def _over(self, track: _Track, time: float) -> bool:
-        if track.missed and track.hits == 1:
-            return True  # seen once and not again: a mistake of the detector, most likely
         return track.missed >= self.rules.misses and time - track.last_seen > self.rules.memory
 
     def _match(self, time: float, found: Sequence[Detection]) -> None:
@@ -162,7 +165,7 @@ class Tracker:
             self._tracks[place].take(found[which], time, self.rules)
         taken = set(pairs.values())
         for which, one in enumerate(found):
-            if which in taken or one.score < self.rules.begin:
+            if which in taken or one.score < self.sure:
                 continue
             known = any(t.seen is None and t.box.overlap(one.box) > 0.5 for t in self._tracks)
             if not known:

@@ -16,8 +16,8 @@ from .base import Box, Detection, Detector, distinct
 LONGEST = 640
 """Pixels of the longer side of what is searched: the size the network was made for."""
 
-SCORE = 0.6
-"""Score from which a face is taken; a track begins only at a higher one."""
+SCORE, SURE = 0.3, 0.6
+"""Score from which a face may be continued, and from which it is believed by itself."""
 
 OVERLAP = 0.3
 MOST = 200
@@ -39,6 +39,7 @@ class YuNetDetector(Detector):
     """
 
     name = "yunet"
+    sure = SURE
 
     def __init__(self, model: Path) -> None:
         import cv2
