@@ -253,6 +253,21 @@ def test_a_video_comes_through_a_pipe(
 
 
 @needs_av
+def test_an_interruption_while_a_video_is_looked_at_is_not_lost(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "c.avi", 12, codec="mjpeg", pix_fmt="yuvj420p")
+
+    class Interrupted(Pipe):
+        def readinto(self, buffer: Any) -> int:
+            if self.at > 2000:
+                raise KeyboardInterrupt
+            return super().readinto(buffer)
+
+    stdin: Any = io.BufferedReader(Interrupted(clip.read_bytes()))
+    with pytest.raises(KeyboardInterrupt):
+        open_source("-", OpenOptions(stdin=stdin, stdin_format="video"))
+
+
+@needs_av
 def test_an_mp4_with_its_index_at_the_end_is_explained(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)  # more than FFmpeg keeps of what it has read
     noise = [rng.integers(0, 255, (256, 256, 3), np.uint8) for _ in range(24)]

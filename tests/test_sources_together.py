@@ -120,6 +120,27 @@ def test_one_that_cannot_wait_leaves_out_the_oldest_and_says_so() -> None:
     assert count == 100 - AHEAD - 1
 
 
+def test_frames_that_refer_to_each_other_are_left_out_together() -> None:
+    """Else a frame could inherit from one that never came."""
+    source = LiveSource(100)
+    source.realtime = source.chained = True
+    forgotten: List[int] = []
+    source.forget = lambda: forgotten.append(1)  # type: ignore[method-assign]
+    reads = together([source])
+    source.go.release()
+    first = next(reads)
+    while first is None:
+        first = next(reads)
+    for _ in range(99):
+        source.go.release()
+    assert source.done.wait(WAIT)
+    rest = [item[1]().index for item in reads if item is not None]
+    times, left = divmod(99, AHEAD + 1)
+    assert rest == list(range(100 - left, 100))
+    assert len(forgotten) == times
+    assert source.notes[0].startswith(f"{99 - left} frames came faster")
+
+
 def test_one_that_can_wait_is_held_back() -> None:
     source, seen = LiveSource(1000, free=True), []
     source.before = seen.append

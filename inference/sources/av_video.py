@@ -118,7 +118,12 @@ class AvPipeSource(AvVideoSource):
     def __init__(self, name: str, pipe: IO[bytes]) -> None:
         self.name, self.path, self.notes = name, Path(name), []
         self._pipe, self._opened = pipe, contextlib.ExitStack()
-        container = self._opened.enter_context(_open(self.path, pipe))
+        guarded = _Guarded(pipe)
+        try:
+            container = self._opened.enter_context(_open(self.path, cast(IO[bytes], guarded)))
+        finally:
+            if guarded.error is not None:
+                raise guarded.error
         self._container = container
         self._describe(container)
         self.info = replace(self.info, has_file=False)
@@ -136,6 +141,23 @@ class AvPipeSource(AvVideoSource):
                 "no frame could be read from the pipe; an MP4 needs its index at the front for "
                 "that (ffmpeg -movflags +faststart), or name the file instead"
             )
+
+
+class _Guarded:
+    """A pipe that ends where reading is interrupted; PyAV would lose a Ctrl-C and read on."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe = pipe
+        self.error: Optional[BaseException] = None
+
+    def read(self, size: int) -> bytes:
+        """Like that of a file; nothing after an error."""
+        if self.error is None:
+            try:
+                return self._pipe.read(size)
+            except BaseException as error:
+                self.error = error
+        return b""
 
 
 class _Timeline:

@@ -17,7 +17,7 @@ from .content import HEAD, IMAGE_SUFFIXES, Content, recognise
 from .files import PICTURES, one_image, one_of_many, open_folder, open_list, open_pattern
 from .live import LiveOptions
 from .pipe import open_pipe, standard_input
-from .streams import SCHEMES, open_stream, scheme_of
+from .streams import SCHEMES, open_stream, scheme_of, without_password
 from .video import open_video
 
 
@@ -88,7 +88,7 @@ def open_source(text: str, options: Optional[OpenOptions] = None) -> Source:
 def _stream(text: str, scheme: str, options: OpenOptions) -> Source:
     if scheme not in SCHEMES:
         raise UsageError(
-            f"{text} has a scheme that is not known",
+            f"{without_password(text)} has a scheme that is not known",
             f"{scheme}:// is none of {', '.join(SCHEMES)}",
             "download it first, or give another address",
         )
@@ -143,6 +143,7 @@ def _file(text: str, path: Path, options: OpenOptions) -> Source:
 
 
 def _not_images(text: str, what: str) -> UsageError:
+    text = without_password(text)
     return UsageError(f"{text} is {what}", "--images takes pictures", f"use: --video {text}")
 
 
