@@ -23,6 +23,10 @@ SAME_MOMENT = 0.6
 """Least similarity outside the mask. Fakes of all compressions have more than 0.85 there; pictures
 of two moments of a moving camera fall below 0.5."""
 
+MOST = 0.95
+"""Largest share of a crop that a mask may cover. A face with the usual margin fills 0.6; where all
+differs, the two are not of one moment."""
+
 
 @dataclass(frozen=True)
 class CropOptions:
@@ -128,11 +132,12 @@ def cut_video(
         found.cutting.notes += video.notes
         return found.finish()
     found = _compared(path, original, name, options, fake, Alignment())
-    if found.apart and not found.cutting.crops:
+    if found.apart > len(found.cutting.crops):
         # Equal counts do not prove that both begin with the same frame.
         searched = align(open_video(str(path)), open_video(str(original)), force=True)
         if searched.offset:
-            found = _compared(path, original, name, options, fake, searched)
+            other = _compared(path, original, name, options, fake, searched)
+            found = other if other.apart < found.apart else found
     return found.finish()
 
 
@@ -227,7 +232,7 @@ class _Cutter:
             mask = np.zeros(image.shape[:2], bool)
         if theirs is not None:
             found = difference(image, theirs, self.options.mask)
-            if found.outside < SAME_MOMENT:
+            if found.outside < SAME_MOMENT or found.mask.mean() > MOST:
                 self.apart += 1
                 self.left["the original shows another moment"] += 1
                 return

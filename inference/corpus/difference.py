@@ -171,7 +171,7 @@ def otsu(values: np.ndarray) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         means = sums[:-1] / below - (sums[-1] - sums[:-1]) / above
         between = np.where((below > 0) & (above > 0), below * above * means**2, -1.0)
-    best = np.flatnonzero(between >= between.max() * (1 - 1e-9))
+    best = np.flatnonzero(between >= between.max() - 1e-9 * abs(between.max()))
     return float(edges[1 + round(float(best.mean()))])  # the middle of an empty valley
 
 
