@@ -8,10 +8,10 @@ from typing import Any, List, Sequence
 import numpy as np
 
 from deepfake_fpga.deploy.defaults import default_model
+from deepfake_fpga.deploy.evidence.clips import stamps
 from deepfake_fpga.deploy.evidence.folder import (
     Evidence,
     EvidenceOptions,
-    stamps,
     write_evidence,
 )
 from deepfake_fpga.inference.artifact import load_artifact

@@ -14,10 +14,11 @@ import cv2
 import pytest
 
 from deepfake_fpga.deploy.defaults import DEMO_CHECKPOINT, default_model
-from deepfake_fpga.deploy.evidence import folder as folder_module
-from deepfake_fpga.deploy.evidence.folder import _folder_name
+from deepfake_fpga.deploy.evidence import clips as clips_module
+from deepfake_fpga.deploy.evidence.clips import folder_name
+from deepfake_fpga.deploy.evidence.drawings import curve_points
 from deepfake_fpga.deploy.evidence.origin import model_record
-from deepfake_fpga.deploy.evidence.page import WHY, Story, _points, clock, report
+from deepfake_fpga.deploy.evidence.page import WHY, Story, clock, report
 from deepfake_fpga.deploy.evidence.verification import verify
 from deepfake_fpga.files import sha256
 from deepfake_fpga.inference.artifact import load_artifact
@@ -199,7 +200,7 @@ def test_an_input_that_changes_meanwhile_is_told(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_folder_names_lead_nowhere_else(stem: str, folder: str) -> None:
-    assert _folder_name(stem) == folder
+    assert folder_name(stem) == folder
 
 
 def test_the_page_is_whole_and_alone(tmp_path: Path) -> None:
@@ -349,7 +350,7 @@ def test_the_curve_of_several_faces_shows_the_strongest_of_each_moment() -> None
     faces = [FrameScore(n / 10, n, 1, 0.1, 0.0) for n in range(40)]
     faces += [FrameScore(n / 10, n, 2, 0.9 if n >= 20 else 0.05, 0.3) for n in range(10, 40)]
     scores = Scores(faces)
-    points = _points(scores)
+    points = curve_points(scores)
     assert [point["time"] for point in points] == [n / 10 for n in range(40)]
     assert [point["fake_probability"] for point in points] == [0.1] * 20 + [0.9] * 20
     rules = Rules(aggregation="mean")
@@ -368,7 +369,7 @@ def test_without_pictures_nothing_is_drawn_or_read_again(
 ) -> None:
     clip = grey_clip(tmp_path / "clip.mp4", [DARK] * 8)
     monkeypatch.setattr(Gallery, "write", lambda *words: None)
-    monkeypatch.setattr(folder_module, "open_video", None)
+    monkeypatch.setattr(clips_module, "open_video", None)
     judged([clip], tmp_path / "out", pictures=False)
     assert verify(tmp_path / "out").intact
 

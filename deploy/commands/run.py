@@ -313,7 +313,8 @@ def command(
     from ...inference.verdicts import choose_rules
     from ...inference.verdicts.gallery import Gallery
     from ..defaults import choose_checkpoint, choose_model
-    from ..evidence.folder import EvidenceOptions, stamps, write_evidence
+    from ..evidence.clips import stamps
+    from ..evidence.folder import EvidenceOptions, write_evidence
     from ..evidence.manifest import read_key
 
     say: Callable[[str], None] = _nothing if quiet else _say

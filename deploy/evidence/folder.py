@@ -20,25 +20,19 @@ import shlex
 import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 
-from ...errors import ToolkitError, WorkError
+from ...errors import WorkError
 from ...files import replacing, sha256, write_json, write_text
 from ...inference.artifact import Artifact
 from ...inference.journal import JOURNAL
 from ...inference.journal.base import PARTS
-from ...inference.records import FrameResult
 from ...inference.run import RECORDS, SUMMARY
-from ...inference.sinks.pictures import free_name
-from ...inference.sources import open_video
 from ...inference.summary import Summary
-from ...inference.verdicts.gallery import ClipGallery, Gallery
-from ...inference.verdicts.judgement import judge_video
+from ...inference.verdicts.gallery import Gallery
 from ...inference.verdicts.pictures import contact_sheet, timeline_picture
-from ...inference.verdicts.records import VideoVerdict
-from ...inference.verdicts.scores import Scores
 from ...inference.verdicts.timeline import (
     Interval,
     IntervalRules,
@@ -48,6 +42,7 @@ from ...inference.verdicts.timeline import (
 )
 from ..build_folder import now
 from ..defaults import DEMO_CHECKPOINT
+from .clips import Clip, Stamp, clips_of, stamps
 from .manifest import HASH, MANIFEST, hashes, printable, write_manifest
 from .origin import all_versions, device_record, input_record, model_record, strict
 from .page import Story, index, report
@@ -55,8 +50,6 @@ from .page import Story, index, report
 REPORT, INDEX = "report.html", "index.html"
 TIMELINE, SUBTITLES, CURVE = "timeline.json", "timeline.vtt", "timeline.png"
 CONTACT, OVERLAY = "contact.png", "overlay.mp4"
-
-Stamp = Tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -95,25 +88,6 @@ class Evidence:
     sha256: str = ""
 
 
-@dataclass(frozen=True)
-class _Clip:
-    name: str
-    scores: Scores
-    verdict: VideoVerdict
-    gallery: ClipGallery
-    folder: Path
-
-
-def stamps(paths: Iterable[Path]) -> Dict[str, Stamp]:
-    """Size and time of files, to see later whether they were changed meanwhile."""
-    found = {}
-    for path in paths:
-        if path.is_file():
-            state = path.stat()
-            found[str(path)] = (state.st_size, state.st_mtime_ns)
-    return found
-
-
 def write_evidence(
     output: Path, summary: Summary, artifact: Artifact, gallery: Gallery, options: EvidenceOptions
 ) -> Evidence:
@@ -133,7 +107,7 @@ def write_evidence(
         WorkError: something could not be written.
     """
     try:
-        clips = _clips(output, summary, gallery, options.pictures)
+        clips = clips_of(output, summary, gallery, options.pictures)
         if not clips:
             return Evidence(summary)
         common = _common(summary, artifact, options)
@@ -150,41 +124,6 @@ def write_evidence(
         ) from error
 
 
-def _clips(output: Path, summary: Summary, gallery: Gallery, pictures: bool) -> List[_Clip]:
-    found = [(name, scores) for source in summary.sources for name, scores in source.clips.items()]
-    alone = len(found) == 1 and sum(len(s.parts(summary.rules)) for s in summary.sources) == 1
-    taken = {"masks", "overlays", "parts"}
-    clips = []
-    for name, scores in found:
-        folder = output if alone else output / free_name(_folder_name(name), taken)
-        verdict = judge_video(scores, summary.rules)
-        kept = gallery.clips.get(name)
-        if kept is None:
-            kept = _seen_again(name, scores) if pictures else ClipGallery()
-        clips.append(_Clip(name, scores, verdict, kept, folder))
-    return clips
-
-
-def _seen_again(name: str, scores: Scores) -> ClipGallery:
-    """The gallery of a video that an earlier run judged: without the masks, which are gone.
-
-    Empty where it cannot be read any more, or was never a video.
-    """
-    gallery = ClipGallery()
-    found: Dict[int, float] = {}
-    for score in scores:
-        if score.fake_probability is not None:
-            found[score.frame] = max(score.fake_probability, found.get(score.frame, 0.0))
-    try:
-        source = open_video(name) if found else None
-    except ToolkitError:
-        source = None
-    for frame in () if source is None else source:
-        if frame.index in found:
-            gallery.add(FrameResult(frame, 1.0 - found[frame.index], None, ""))
-    return gallery
-
-
 def _copy(path: Path, target: Path) -> None:
     """A second name for a file, or a copy where the file system has no second names."""
     with replacing(target) as temporary:
@@ -194,15 +133,8 @@ def _copy(path: Path, target: Path) -> None:
             shutil.copyfile(str(path), str(temporary))
 
 
-def _folder_name(name: str) -> str:
-    """A folder name for a video: nothing that leads elsewhere, hides or is no UTF-8."""
-    stem = Path(name).stem.encode("utf-8", "replace").decode("utf-8")
-    kept = "".join(c if c.isprintable() and c not in '/\\:*?"<>|' else "_" for c in stem)
-    return kept.strip(". ")[:100] or "video"
-
-
 def _single(
-    clip: _Clip, summary: Summary, common: Dict[str, Any], options: EvidenceOptions
+    clip: Clip, summary: Summary, common: Dict[str, Any], options: EvidenceOptions
 ) -> Evidence:
     output = clip.folder
     made = _write_views(clip, summary, common, options)
@@ -221,7 +153,7 @@ def _single(
 
 def _several(
     output: Path,
-    clips: Sequence[_Clip],
+    clips: Sequence[Clip],
     summary: Summary,
     common: Dict[str, Any],
     options: EvidenceOptions,
@@ -279,7 +211,7 @@ def _several(
 
 
 def _write_views(
-    clip: _Clip, summary: Summary, common: Dict[str, Any], options: EvidenceOptions
+    clip: Clip, summary: Summary, common: Dict[str, Any], options: EvidenceOptions
 ) -> List[Path]:
     """Timeline, pictures and report of one video."""
     rules = IntervalRules.around(summary.threshold)
@@ -303,7 +235,7 @@ def _write_views(
 
 
 def _story(
-    clip: _Clip,
+    clip: Clip,
     intervals: Sequence[Interval],
     summary: Summary,
     common: Dict[str, Any],
@@ -352,7 +284,7 @@ def _common(summary: Summary, artifact: Artifact, options: EvidenceOptions) -> D
     }
 
 
-def _content(clip: _Clip, summary: Summary, common: Dict[str, Any]) -> Dict[str, Any]:
+def _content(clip: Clip, summary: Summary, common: Dict[str, Any]) -> Dict[str, Any]:
     return {
         "kind": "video",
         "created": common["created"],
@@ -369,7 +301,7 @@ def _content(clip: _Clip, summary: Summary, common: Dict[str, Any]) -> Dict[str,
     }
 
 
-def _notes(clip: _Clip, summary: Summary, common: Dict[str, Any]) -> List[str]:
+def _notes(clip: Clip, summary: Summary, common: Dict[str, Any]) -> List[str]:
     prefix = f"{clip.name}: "
     # What is of the run and of no video goes where the run has one video only.
     own = [
@@ -385,7 +317,7 @@ def _notes(clip: _Clip, summary: Summary, common: Dict[str, Any]) -> List[str]:
     return own
 
 
-def _part_records(output: Path, clips: Sequence[_Clip]) -> None:
+def _part_records(output: Path, clips: Sequence[Clip]) -> None:
     """Gives every video its own lines of the records."""
     folders = {clip.name: clip.folder for clip in clips}
     parts: Dict[str, List[str]] = {}

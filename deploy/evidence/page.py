@@ -9,16 +9,15 @@ from __future__ import annotations
 import base64
 import html
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Sequence, Tuple
-
-import numpy as np
+from typing import List, Optional, Sequence, Tuple
 
 from ...inference.verdicts.gallery import Shot
 from ...inference.verdicts.judgement import Rules
-from ...inference.verdicts.records import Reason, State, VideoVerdict, limits, track_name
+from ...inference.verdicts.records import Reason, State, VideoVerdict, track_name
 from ...inference.verdicts.scores import Scores
 from ...inference.verdicts.timeline import Interval, covered, duration
 from ..timeline import curve_svg
+from .drawings import curve_points, scale_svg
 
 STYLE = """
 body { font: 17px/1.55 system-ui, sans-serif; color: #1f2933; background: #fff; max-width: 860px;
@@ -92,7 +91,6 @@ DEMONSTRATION = (
 )
 
 LONGEST_TABLE = 30
-MOST_POINTS = 1200
 
 
 @dataclass(frozen=True)
@@ -216,7 +214,7 @@ def _where(story: Story) -> List[str]:
         return []
     parts = ["<h2>Where</h2>"]
     shaded = [(interval.start, interval.end) for interval in story.intervals]
-    drawing = curve_svg(_points(story.scores), story.rules.threshold, shaded)
+    drawing = curve_svg(curve_points(story.scores), story.rules.threshold, shaded)
     drawing = drawing.replace(' xmlns="http://www.w3.org/2000/svg"', "")
     parts.append(
         f"<figure>{drawing}<figcaption>How strongly each moment looks manipulated: 0 not at all, "
@@ -246,7 +244,7 @@ def _how_sure(story: Story) -> List[str]:
     if verdict.probability is None:
         parts.append("<p>There is nothing to be sure of: the video could not be judged.</p>")
         return parts
-    parts.append(_scale(verdict.probability, story.rules))
+    parts.append(scale_svg(verdict.probability, story.rules))
     if not calibration.fitted:
         parts.append(
             "<p>Nobody has measured how often the program is right with this model. Read the "
@@ -294,49 +292,6 @@ def _record(story: Story) -> List[str]:
         f"evidence.json. Whether anything was changed since says: <code>{_text(story.check)}"
         "</code></p>",
     ]
-
-
-def _scale(probability: float, rules: Rules) -> str:
-    """A bar from genuine to manipulated with the undecided zone and a mark."""
-    left, width = 20, 720
-    low, high = (left + width * value for value in limits(rules.threshold, rules.band))
-    mark = left + width * probability
-    end = left + width
-    anchor = "start" if probability < 0.1 else "end" if probability > 0.9 else "middle"
-    return (
-        '<figure><svg viewBox="0 0 760 86" width="760" height="86" role="img" '
-        f'aria-label="{100 * probability:.0f} percent" font-family="system-ui, sans-serif" '
-        'font-size="13" fill="#1f2933">'
-        f'<rect x="{left}" y="34" width="{low - left:.1f}" height="18" fill="#8fd0ab"/>'
-        f'<rect x="{low:.1f}" y="34" width="{high - low:.1f}" height="18" fill="#d9e2ec"/>'
-        f'<rect x="{high:.1f}" y="34" width="{end - high:.1f}" height="18" fill="#f0a3a3"/>'
-        f'<rect x="{mark - 2:.1f}" y="26" width="4" height="34" fill="#1f2933"/>'
-        f'<text x="{mark:.1f}" y="20" text-anchor="{anchor}" font-weight="600">'
-        f"{100 * probability:.0f} %</text>"
-        f'<text x="{left}" y="76">genuine</text>'
-        f'<text x="{(low + high) / 2:.1f}" y="76" text-anchor="middle">no answer</text>'
-        f'<text x="{end}" y="76" text-anchor="end">manipulated</text></svg></figure>'
-    )
-
-
-def _points(scores: Scores) -> List[Dict[str, Any]]:
-    """Times and scores for the curve: the highest of all faces, and of each small stretch."""
-    good = ~(np.isnan(scores.times) | np.isnan(scores.probabilities))
-    times, place = np.unique(scores.times[good], return_inverse=True)
-    values = np.zeros(len(times))
-    np.maximum.at(values, place.ravel(), scores.probabilities[good])
-    points: List[Dict[str, Any]] = []
-    for group in np.array_split(np.arange(len(times)), min(len(times), MOST_POINTS) or 1):
-        if len(group):
-            top = group[int(np.argmax(values[group]))]
-            points.append(
-                {
-                    "status": "ok",
-                    "time": float(times[top]),
-                    "fake_probability": float(values[top]),
-                }
-            )
-    return points
 
 
 def _row(interval: Interval, several: bool) -> List[str]:
