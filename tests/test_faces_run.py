@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 
+from deepfake_fpga.deploy.cli import main
 from deepfake_fpga.inference.artifact import artifact_of
 from deepfake_fpga.inference.collection import inputs_of, run_collection
 from deepfake_fpga.inference.devices.handmade import uynet
@@ -344,3 +345,64 @@ def test_limits_may_be_changed(session: Session, folder: Path, tmp_path: Path) -
         "too_small",
         "decode_error",
     }
+
+
+# --- the command
+
+
+def call(*words: Any) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        main(["run", "--device", "null", *(str(word) for word in words)])
+    code = stopped.value.code
+    assert isinstance(code, int)
+    return code
+
+
+def test_the_command_takes_boxes(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("frame,x0,y0,x1,y1,source\n0,40,80,180,220,a_two.png\n")
+    output = tmp_path / "out"
+    words = ["--images", folder / "a_two.png", "-o", output, "--face-boxes", boxes]
+    assert call(*words, "--no-overlay") == 0
+    (record,) = records(output)
+    assert (record["track"], record["box"]) == (1, [40.0, 80.0, 180.0, 220.0])
+    faces = json.loads((output / "summary.json").read_text())["faces"]
+    assert faces["detector"] == "boxes"
+    assert faces["choices"][0]["method"] == "boxes"
+    assert "margin" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--faces", "boxes"), "add --face-boxes"),
+        (("--faces", "yunet"), "add --face-model"),
+        (("--faces", "cascade", "--face-boxes", "b.csv"), "is for --faces boxes"),
+        (("--face-boxes", "nowhere.csv"), "There is no file of boxes"),
+        (("--face-model", "nowhere.onnx"), "There is no face model"),
+        (("--min-face", "5"), "min-face"),
+        (("--detect-every", "0"), "detect-every"),
+    ],
+)
+def test_wrong_use_is_refused(
+    words: Tuple[str, ...],
+    message: str,
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call("--images", folder, "-o", tmp_path / "out", *words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_picture_without_a_face_is_no_guess(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("--images", folder / "b_none.png", "-o", tmp_path / "out", "--no-overlay") == 1
+    assert "no face was found" in capsys.readouterr().err
+    (record,) = records(tmp_path / "out")
+    assert (record["status"], record["fake_probability"]) == ("no_face", None)
+    whole = ["--images", folder / "b_none.png", "-o", tmp_path / "whole", "--faces", "whole"]
+    assert call(*whole, "--no-overlay") == 0

@@ -384,3 +384,20 @@ def test_a_model_of_another_detector_is_refused() -> None:
     own = FaceFinder(FaceOptions(Kind.CASCADE), Preprocessing(face="cascade", margin=0.2))
     assert own.preprocessing.margin == 0.2
     assert own.notes() == []
+
+
+def test_a_real_clip_shows_one_face(shared: Path) -> None:
+    """Crops of a compressed clip: whole by themselves; looked into, one face throughout."""
+    import cv2
+
+    capture = cv2.VideoCapture(str(shared / "data" / "deep_fake_video.avi"))
+    images = []
+    while len(images) < 120:
+        good, image = capture.read()
+        assert good
+        images.append(np.ascontiguousarray(image[..., ::-1]))
+    capture.release()
+    assert located(FaceFinder(FaceOptions(), Preprocessing()), images[:3]) == [None] * 3
+    found = located(FaceFinder(FaceOptions(Kind.CASCADE), Preprocessing()), images)
+    assert tracks_of(found) == [(1,)] * 120
+    assert {one.status for frame in found for one in frame or ()} == {Status.OK}

@@ -9,7 +9,7 @@ from typing import Any, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ...errors import UsageError
+from ...errors import MissingError, UsageError
 from ...files import sha256
 from .base import Detection, Detector
 from .boxes import BoxesDetector
@@ -85,7 +85,8 @@ class FaceOptions:
         """Refuses what contradicts itself.
 
         Raises:
-            UsageError: a file is missing for what was chosen, or was given for something else.
+            UsageError: no file is given for what was chosen, or one is for something else.
+            MissingError: a file given is not there.
         """
         for option, given, kind, what in (
             ("--face-model", self.model, Kind.YUNET, "FILE.onnx"),
@@ -98,6 +99,14 @@ class FaceOptions:
                     f"{option} is for --faces {kind.value}",
                     f"--faces is {self.kind.value}",
                     f"use --faces {kind.value}, or leave {option} {given} out",
+                )
+            if given is not None and not given.is_file():
+                raise MissingError(
+                    f"There is no face model {given}"
+                    if kind is Kind.YUNET
+                    else f"There is no file of boxes {given}",
+                    "",
+                    f"check {option}, or use --faces cascade",
                 )
         if self.model is not None and self.boxes is not None:
             raise UsageError(
