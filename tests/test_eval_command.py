@@ -141,6 +141,8 @@ def test_wrong_use(
     assert call(*base, "--devices", "replay") == 2
     assert call(*base, "--devices", "sim", "--checkpoint", data / "x.pth") == 2
     assert "--checkpoint is for the float device" in capsys.readouterr().err
+    assert call(*base, "--faces", "cascade") == 2
+    assert "crops of faces already" in capsys.readouterr().err
     assert call("--data", tmp_path / "nowhere", "-o", tmp_path / "out") == 2
     assert call(*base, "--baseline", tmp_path / "none.json") == 2
     assert not (tmp_path / "out").exists()

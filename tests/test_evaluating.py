@@ -50,6 +50,8 @@ from deepfake_fpga.deploy.evaluating.table import (
 )
 from deepfake_fpga.deploy.evaluating.words import terminal_text
 from deepfake_fpga.errors import DataError, FormatError, MismatchError, MissingError, UsageError
+from deepfake_fpga.inference.faces import FaceOptions
+from deepfake_fpga.inference.faces.options import Kind
 from deepfake_fpga.inference.records import Frame, Status
 from deepfake_fpga.inference.session import Session
 from deepfake_fpga.inference.verdicts import Rules
@@ -157,6 +159,15 @@ def test_two_videos_of_many_frames_are_two_witnesses() -> None:
     alone = measure(table_of({"fa": [0.9, 0.2]}), QUICK).figures["frame"]["accuracy"]
     assert alone.value == 0.5
     assert alone.low is None
+
+
+def test_no_mistake_at_all_is_no_certainty() -> None:
+    found = measure(table_of({"fa": [0.9], "fb": [0.8], "ra": [0.1], "rb": [0.2]}), QUICK)
+    for name in ("accuracy", "auc", "eer"):
+        figure = found.figures["video"][name]
+        assert figure.value == (0.0 if name == "eer" else 1.0)
+        assert figure.low is None
+        assert "every resample of the 4 videos gives the same" in figure.reason
 
 
 def test_paired_difference_is_surer_than_both() -> None:
@@ -286,6 +297,41 @@ def test_videos_as_dfdc_has_them(tmp_path: Path, model: Path) -> None:
     near = [level(row.frame) / 255 for row in table.rows]
     assert table.column("probability") == pytest.approx(near, abs=0.02)
     assert {video.name: video.frames for video in table.videos} == {"part_0/a": 3, "part_1/a": 3}
+
+
+@needs_av
+def test_faces_of_a_video_are_rows_of_their_own(tmp_path: Path, model: Path) -> None:
+    rng = np.random.RandomState(3)
+    still = rng.randint(0, 255, (200, 320, 3)).astype(np.uint8)
+    write_clip(tmp_path / "f.mp4", 6, height=200, width=320, pictures=[still] * 6)
+    (tmp_path / "metadata.json").write_text('{"f.mp4": {"label": "FAKE"}}')
+    boxes = {"ann": [20, 40, 100, 120], "bob": [180, 60, 270, 150]}
+    lines = [
+        json.dumps({"frame": n, "box": box, "id": name})
+        for n in range(6)
+        for name, box in boxes.items()
+        if not (n == 4 and name == "bob")
+    ]
+    (tmp_path / "boxes.jsonl").write_text("\n".join(lines))
+    faces = FaceOptions(Kind.BOXES, boxes=tmp_path / "boxes.jsonl")
+    rules = Rules(min_frames=1)
+    material = read_material([tmp_path])
+    for name, changes in (("as-is", ()), ("h264", (Perturbation("h264", 30),))):
+        found = run(
+            material,
+            tmp_path / name,
+            {"sim": PaintedSession(model)},
+            faces=faces,
+            judge=judge_of(rules, False),
+            rules=rules,
+            changes=changes,
+        )
+        rows = found.tables["sim"].rows
+        tracks = [(n, t) for n in range(6) for t in (1, 2) if (n, t) != (4, 2)]
+        assert [(row.frame, row.track) for row in rows] == tracks
+        assert {row.track: row.height for row in rows} == {1: 80, 2: 90}
+        assert found.tables["sim"].videos[0].frames == 6
+        assert found.tables["sim"].videos[0].judged == 6
 
 
 def test_data_that_cannot_be_used_say_why(tmp_path: Path) -> None:

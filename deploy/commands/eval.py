@@ -12,8 +12,10 @@ import click
 
 from ...errors import UsageError
 from ..progress import progress_bar
+from .face_options import face_options
 
 if TYPE_CHECKING:
+    from ...inference.faces import FaceOptions
     from ...inference.verdicts import Rules
     from ..evaluating.table import Judge
 
@@ -87,6 +89,7 @@ Exit status: 0 done, 1 worse than the baseline or failed, 2 wrong use.""",
     show_default=True,
     help="Take one frame of so many.",
 )
+@face_options
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1),
@@ -161,6 +164,7 @@ def command(
     checkpoint: Optional[Path],
     subset: Optional[int],
     every: int,
+    faces: FaceOptions,
     threshold: float,
     far: float,
     aggregation: Optional[str],
@@ -183,6 +187,7 @@ def command(
     """
     from ...inference.artifact import load_artifact
     from ...inference.devices import DEVICES
+    from ...inference.faces import Kind
     from ...inference.session import Session
     from ..defaults import choose_checkpoint, choose_model
     from ..evaluating.comparison import against, read_baseline
@@ -211,6 +216,12 @@ def command(
         checkpoint = choose_checkpoint(path, build_dir)
     with progress_bar("reading", "file", quiet=quiet, leave=False) as show:
         material = read_material(folders, subset, seed, show)
+    if not material.videos and faces.kind is not Kind.AUTO:
+        raise UsageError(
+            "The data are crops of faces already",
+            f"--faces is {faces.kind.value}",
+            "leave --faces out, or measure on videos",
+        )
     for note in material.notes:
         say(f"Warning: {note}")
     if robustness and not changes:
@@ -226,6 +237,7 @@ def command(
         every=every,
         by=by,
         changes=tuple(changes),
+        faces=faces if material.videos else None,
         threads=threads,
     )
 

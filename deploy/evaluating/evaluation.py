@@ -11,6 +11,7 @@ import numpy as np
 from ... import __version__
 from ...errors import DataError
 from ...files import sha256, write_json, write_text
+from ...inference.faces import FaceOptions
 from ...inference.session import Session, model_sha256
 from ...inference.verdicts import Rules
 from ...quantize.boundary import TOLERANCE
@@ -42,6 +43,7 @@ class EvalOptions:
         every: one frame of so many.
         by: more facts to break down by.
         changes: perturbations; empty for none.
+        faces: how faces are found in videos; ``None`` to take every picture as a crop of a face.
         threads: workers that decode.
     """
 
@@ -52,6 +54,7 @@ class EvalOptions:
     every: int = 1
     by: Tuple[str, ...] = ()
     changes: Tuple[Perturbation, ...] = ()
+    faces: Optional[FaceOptions] = None
     threads: Optional[int] = None
 
 
@@ -171,6 +174,7 @@ class Evaluation:
                 "calibration_error": f"{BINS} intervals of equal width",
                 "boundary_tolerance": f"{TOLERANCE:g} of the diagonal",
                 "every": self.options.every,
+                "faces": None if self.options.faces is None else self.options.faces.to_json(),
                 "rules": self.options.rules.to_json(),
                 "video_score": self.options.judged_by,
             },
@@ -289,6 +293,7 @@ def _scored(
         "device": name,
         "preprocessing": session.artifact.preprocessing.to_json(),
         "every": options.every,
+        "faces": None if options.faces is None else options.faces.to_json(),
         "change": None if change is None else [change.name, options.settings.seed],
     }
     cache = ScoreCache(cache_path(output / CACHE, name, change, key), key)
@@ -301,6 +306,7 @@ def _scored(
             every=options.every,
             change=change,
             seed=options.settings.seed,
+            faces=options.faces,
             threads=options.threads,
             progress=lambda done, total: progress(title, done, total),
         )

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
-from ...errors import DataError, FormatError, MissingError
+from ...errors import DataError, FormatError, MissingError, UnsupportedError
 from ...files import sha256
 from ...inference.ffmpeg import load_av
 from ...quantize.dataset import FAKE, REAL, read_dataset
@@ -216,7 +216,10 @@ def _facts(entry: Mapping[str, Any], place: str) -> Dict[str, str]:
 
 def _header(path: Path) -> Tuple[Optional[int], str]:
     """Frames and bits per pixel of a video by its header; nothing where that does not tell."""
-    av = load_av()
+    try:
+        av = load_av()
+    except UnsupportedError:
+        return None, ""
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]

@@ -326,7 +326,14 @@ class _Level:
         elif thin:
             self._figures[name] = Figure(float(value), reason=f"no interval: {thin}")
         else:
-            self._figures[name] = _with_interval(float(value), samples)
+            figure = _with_interval(float(value), samples)
+            if figure.low is not None and figure.low == figure.high:
+                # Twenty videos without a mistake do not prove that there are none.
+                figure = Figure(float(value), reason=_CONSTANT.format(self._units))
+            self._figures[name] = figure
+
+
+_CONSTANT = "no interval: every resample of the {} videos gives the same, too few to tell chance"
 
 
 def _with_interval(value: float, samples: np.ndarray) -> Figure:

@@ -19,7 +19,7 @@ import numpy as np
 from ...errors import UsageError
 from ...inference.ffmpeg import load_av
 from ...inference.records import Frame
-from ...inference.sources.base import Read
+from ...inference.sources.base import Read, TimedRead
 from ...quantize.camera import through_jpeg
 
 Change = Callable[[np.ndarray, float, np.random.RandomState], np.ndarray]
@@ -122,7 +122,7 @@ class Perturbation:
             return
         start = zlib.crc32(f"{seed} {self.name} {clip}".encode("utf-8", "surrogateescape"))
         for number, read in enumerate(reads):
-            yield functools.partial(self._changed, read, start, number)
+            yield after(read, functools.partial(self._changed, read, start, number))
 
     def _changed(self, read: Read, start: int, number: int) -> Frame:
         frame = read()
@@ -178,18 +178,27 @@ def reencoded(reads: Iterable[Read], crf: int) -> Iterator[Read]:
     if codec is not None:
         yield from _paired(waiting, codec.flush())
     while waiting:
-        yield functools.partial(_same, waiting.popleft())
+        yield _finished(waiting.popleft())
+
+
+def after(read: Read, call: Read) -> Read:
+    """A call that takes the place of a read, with its time if that is known beforehand."""
+    time = getattr(read, "time", None)
+    return call if time is None else TimedRead(call, time)
 
 
 def _paired(waiting: Deque[Frame], pictures: Iterable[np.ndarray]) -> Iterator[Read]:
     for picture in pictures:
         while waiting[0].image is None:
-            yield functools.partial(_same, waiting.popleft())
-        yield functools.partial(_same, replace(waiting.popleft(), image=picture))
+            yield _finished(waiting.popleft())
+        yield _finished(replace(waiting.popleft(), image=picture))
 
 
-def _same(frame: Frame) -> Frame:
-    return frame
+def _finished(frame: Frame) -> Read:
+    def call() -> Frame:
+        return frame
+
+    return call if frame.time is None else TimedRead(call, frame.time)
 
 
 class _Codec:

@@ -17,6 +17,8 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Se
 import numpy as np
 
 from ...errors import DataError
+from ...inference.faces import FaceOptions
+from ...inference.faces.finder import FaceFinder
 from ...inference.pipeline import run_pipeline
 from ...inference.records import Frame, FrameResult
 from ...inference.session import Session
@@ -30,7 +32,7 @@ from ...quantize.boundary import boundary_f, tolerance_of
 from ...quantize.metrics import Counts
 from ...quantize.pictures import fit_mask, read_mask
 from .material import Clip, Material
-from .perturbations import Perturbation
+from .perturbations import Perturbation, after
 
 SCHEMA = 1
 
@@ -47,7 +49,8 @@ class Row(NamedTuple):
         reason: the same in words.
         probability: that it is FAKE; ``None`` where not judged.
         mask_fraction: share of the picture marked; ``None`` likewise.
-        height: of the picture in pixels, before anything was done to it; 0 where not decoded.
+        height: of the face's box in pixels; where no face was looked for, of the picture before
+            anything was done to it; 0 where not decoded.
         width: likewise.
         tp: pixels of the mask at the network's size, predicted and true; ``None`` where the true
             mask is not known.
@@ -109,7 +112,7 @@ class ClipSource(Source):
             reads: Iterator[Read] = iter([functools.partial(read_image, p) for p in self.crops])
         else:
             reads = inner.reads()
-        reads = (functools.partial(self._measured, read) for read in reads)
+        reads = (after(read, functools.partial(self._measured, read)) for read in reads)
         if self._change is not None:
             reads = self._change.applied(reads, self._seed, self.clip.name)
         for number, read in enumerate(reads):
@@ -152,7 +155,10 @@ class RowSink(Sink):
         height, width = source.sizes.pop((result.frame.source, result.frame.index), (0, 0))
         name = Path(result.frame.source).name
         rows = []
-        for score in scores_of(result):
+        for score, part in zip(scores_of(result), result.parts):
+            if part.face is not None:
+                x0, y0, x1, y1 = part.face.box
+                height, width = round(y1 - y0), round(x1 - x0)
             row = Row(
                 name, score.frame, score.time, score.track, score.status, score.reason,
                 score.fake_probability, score.mask_fraction, height, width,
@@ -269,6 +275,7 @@ def score(
     every: int = 1,
     change: Optional[Perturbation] = None,
     seed: int = 0,
+    faces: Optional[FaceOptions] = None,
     threads: Optional[int] = None,
     progress: Callable[[int, Optional[int]], None] = lambda done, total: None,
 ) -> Tuple[Rows, List[str]]:
@@ -281,6 +288,7 @@ def score(
         every: one frame of so many.
         change: what is done to the pictures.
         seed: of what is left to chance.
+        faces: how faces are found in videos; ``None`` to take every picture as a crop of a face.
         threads: workers that decode; ``None`` for one per core, 8 at most.
         progress: called with frames done and frames expected, those from the cache among them.
 
@@ -291,16 +299,22 @@ def score(
     before = sum(len(cache.rows.get(clip.name, ())) for clip in material.clips)
     sources = [ClipSource(clip, every, change, seed) for clip in wanted]
     sink = RowSink(sources, cache.add)
+    finder = None
+    if faces is not None and material.videos:
+        finder = FaceFinder(faces, session.artifact.preprocessing)
     if sources:
         run_pipeline(
             sources,
             session,
             [sink],
             threads=threads or min(8, os.cpu_count() or 1),
+            faces=finder,
             progress=lambda done, total: progress(
                 before + done, None if total is None else before + total
             ),
         )
     notes = [f"{source.name}: {note}" for source in sources for note in source.notes]
     rows = {clip.name: cache.rows[clip.name] for clip in material.clips}
+    if finder is not None:
+        notes += finder.notes()
     return rows, [*notes, *sink.notes]
