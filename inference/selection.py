@@ -270,10 +270,11 @@ def small(image: np.ndarray) -> np.ndarray:
 
     height, width = image.shape[:2]
     scale = SMALL / max(height, width)
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     if scale < 1:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
+        grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(grey)
 
 
 def changed(one: np.ndarray, other: np.ndarray, threshold: int) -> bool:
