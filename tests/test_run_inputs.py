@@ -187,3 +187,18 @@ def test_the_run_ends_and_no_thread_is_left(things: Path) -> None:
     for thread in set(threading.enumerate()) - before:
         thread.join(5)
         assert not thread.is_alive()
+
+
+def test_a_video_comes_through_standard_input(
+    things: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Stdin(io.TextIOWrapper):
+        def fileno(self) -> int:
+            raise OSError
+
+    stdin = Stdin(io.BytesIO((things / "clip.avi").read_bytes()))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    call("--input", "-", "--input", "clip.avi", "-o", "out", "--every", "4")
+    found = [(record["source"], record["frame"]) for record in records()]
+    assert sorted(found) == [(name, n) for name in ("clip.avi", "stdin") for n in (0, 4, 8)]
+    assert "Input: stdin (a video: AVI by its first bytes)" in capsys.readouterr().err
