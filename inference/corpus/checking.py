@@ -186,6 +186,9 @@ def _parts(
         elif by == "metadata":
             part = (video.split if video is not None else None) or "without split"
         held.append(_Held(entry, part, video))
+    if by == "source":  # in the order in which they were named
+        order = {id(shelf): number for number, shelf in enumerate(shelves)}
+        held.sort(key=lambda one: order[id(one.entry.place.shelf)])
     return held, f"{by}: {reason}"
 
 
@@ -430,7 +433,7 @@ def _remove(entry: Entry) -> str:
 
 
 def _rm(shelf: Shelf, *paths: str) -> str:
-    return shell("rm", *paths) if isinstance(shelf, FolderShelf) else ""
+    return shell("rm", "-f", *paths) if isinstance(shelf, FolderShelf) else ""
 
 
 def _rename(entry: Entry) -> str:

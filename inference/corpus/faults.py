@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import shlex
 from dataclasses import dataclass
-from typing import Any, Dict, List, NamedTuple, Sequence
+from typing import Any, Dict, List, NamedTuple, Sequence, Set
 
 
 class About(NamedTuple):
@@ -138,15 +138,15 @@ class Examination:
         }
 
     def script(self) -> str:
-        """A shell script of all commands; of two that name one file the first counts."""
+        """A shell script of all commands, each once."""
         lines = ["#!/bin/sh", "# Read this before you run it: it removes and renames files."]
-        done = set()
+        done: Set[str] = set()
         for kind in Kind:
-            commands = [fault.command for fault in self.of(kind) if fault.command]
-            commands = [command for command in commands if command not in done]
-            done.update(commands)
-            if commands:
-                lines += ["", f"# {kind.value.text}", *dict.fromkeys(commands)]
+            commands = dict.fromkeys(fault.command for fault in self.of(kind) if fault.command)
+            new = [command for command in commands if command not in done]
+            done.update(new)
+            if new:
+                lines += ["", f"# {kind.value.text}", *new]
         return "\n".join(lines) + "\n"
 
 
