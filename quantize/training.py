@@ -1,4 +1,4 @@
-"""Training of U-YNet: the samples, the loss, the loop and checkpoints that resume exactly.
+"""Training of U-YNet: the loop, the loss, and checkpoints that resume exactly.
 
 The loss is that of the original: half cross-entropy of the mask, half binary cross-entropy of the
 label. Everything random is drawn from the seed, the epoch and the sample's number, so a training
@@ -9,143 +9,35 @@ Importing this module imports torch.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Generator, Iterator, List, Mapping, Optional, Tuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..errors import DataError, MismatchError, UsageError
+from ..errors import MismatchError, UsageError
 from ..files import replacing
-from ..preprocessing import Preprocessing, fit, to_float
-from .dataset import Dataset
-from .metrics import Scores, Tally
-from .model import UYNet
-from .pictures import fit_mask
-from .synthetic import make_take
+from ..preprocessing import to_float
+from .augmentation import augment, degrade
+from .model import DoubleConv, UYNet
+from .samples import Samples, Validation, validate
+from .self_blending import self_blend
+from .training_plan import Plan
 
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2
 
+Network = Callable[[Tensor], Tuple[Tensor, Tensor]]
+"""Float pictures ``[N, 3, H, W]`` to mask logits and the probability of REAL."""
 
-@dataclass(frozen=True, eq=False)
-class Samples:
-    """Labelled pictures in memory, at the network's size.
-
-    Attributes:
-        images: uint8 ``[N, H, W, 3]``, RGB.
-        masks: uint8 ``[N, H, W]``, 1 = manipulated.
-        real: float32 ``[N]``, 1 = REAL, 0 = FAKE.
-        preprocessing: how the pictures were fitted.
-    """
-
-    images: np.ndarray
-    masks: np.ndarray
-    real: np.ndarray
-    preprocessing: Preprocessing
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-
-def load_samples(
-    dataset: Dataset,
-    preprocessing: Optional[Preprocessing] = None,
-    progress: Optional[Callable[[int], Any]] = None,
-) -> Samples:
-    """Reads a labelled data set into memory (about 0.2 MB a picture).
-
-    Pictures without label or mask are left out; they are in ``dataset.problems``.
-
-    Raises:
-        DataError: nothing usable is left.
-    """
-    preprocessing = preprocessing or Preprocessing()
-    shape = (len(dataset), preprocessing.height, preprocessing.width)
-    images, masks = np.empty((*shape, 3), np.uint8), np.empty(shape, np.uint8)
-    real, count = np.empty(len(dataset), np.float32), 0
-    for batch in dataset.batches(64, preprocessing):
-        keep = np.flatnonzero((batch.labels >= 0) & batch.mask_known)
-        rows = slice(count, count + len(keep))
-        images[rows], masks[rows] = batch.images[keep], batch.masks[keep]
-        real[rows] = batch.labels[keep]
-        count += len(keep)
-        if progress is not None:
-            progress(len(batch.items))
-    if count == 0:
-        raise DataError(
-            f"The data in {dataset.folder} has no picture with label and mask",
-            dataset.unlabelled or str(dataset.problem_counts),
-            "give a folder with crops/, masks/ and metadata.json",
-        )
-    return Samples(images[:count], masks[:count], real[:count], preprocessing)
-
-
-def draw_samples(
-    split: str,
-    videos: int,
-    frames_per_video: int,
-    seed: int = 0,
-    preprocessing: Optional[Preprocessing] = None,
-    progress: Optional[Callable[[int], Any]] = None,
-) -> Samples:
-    """Draws synthetic samples without writing them: the same as ``make_dataset`` would give."""
-    preprocessing = preprocessing or Preprocessing()
-    size = (preprocessing.height, preprocessing.width)
-    images: List[np.ndarray] = []
-    masks: List[np.ndarray] = []
-    real: List[float] = []
-    for video in range(videos):
-        fake = video % 2 == 1
-        take = make_take(split, seed, video // 2, frames_per_video, fake)
-        images += [fit(picture, preprocessing) for picture in take.pictures]
-        masks += [fit_mask(mask.astype(np.uint8), size) for mask in take.masks]
-        real += [0.0 if fake else 1.0] * frames_per_video
-        if progress is not None:
-            progress(1)
-    return Samples(np.stack(images), np.stack(masks), np.array(real, np.float32), preprocessing)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything that decides the weights a training ends with, besides the samples.
-
-    Attributes:
-        width: channels of the first level.
-        bilinear: the variant that upsamples by interpolation.
-        epochs: passes over the samples.
-        batch_size: pictures per step; a shorter last batch is left out.
-        learning_rate: of Adam, at its highest; a cosine brings it to 0.
-        warmup: steps over which it rises from 0.
-        mask_share: share of the mask's loss; the label's has the rest.
-        tail_limit: activations above this are penalised by the mean of their squared excess, so
-            that eight bits hold what the classifier's maximum looks at; 0 for no penalty.
-        augment: mirror, move, zoom and recolour the pictures.
-        bfloat16: compute in bfloat16 where torch deems it safe (weights stay float32).
-        seed: of the weights, the order and the augmentation.
-    """
-
-    width: int = 8
-    bilinear: bool = False
-    epochs: int = 10
-    batch_size: int = 16
-    learning_rate: float = 2e-3
-    warmup: int = 100
-    mask_share: float = 0.5
-    tail_limit: float = 0.0
-    augment: bool = True
-    bfloat16: bool = False
-    seed: int = 0
-
-    def rate(self, step: int, steps: int) -> float:
-        """The learning rate of a step out of ``steps``."""
-        rise = min(1.0, (step + 1) / max(1, self.warmup))
-        return self.learning_rate * rise * 0.5 * (1.0 + math.cos(math.pi * step / max(1, steps)))
+Batch = Tuple[Tensor, Tensor, Tensor]
+"""Pictures ``[N, 3, H, W]``, masks int64 ``[N, H, W]``, labels float32 ``[N]`` (1 = REAL)."""
 
 
 @dataclass(frozen=True)
@@ -169,10 +61,12 @@ class Trainer:
         samples: what to learn from.
         validation: what the best weights are chosen by; without it the last ones are the best.
         weights: a ``state_dict`` to begin with instead of random values.
+        device: where to compute, ``cpu`` or ``cuda``.
 
     Attributes:
         step: steps done since the beginning.
         steps: steps of the whole training.
+        stopped_early: why it ended before its last step; empty where it did not.
     """
 
     def __init__(
@@ -181,33 +75,64 @@ class Trainer:
         samples: Samples,
         validation: Optional[Samples] = None,
         weights: Optional[Mapping[str, Tensor]] = None,
+        device: str = "cpu",
     ) -> None:
-        if len(samples) < plan.batch_size:
+        if len(samples) < plan.pictures_per_step:
             raise UsageError(
                 "There are fewer pictures than one batch holds",
-                f"{len(samples)} pictures, batches of {plan.batch_size}",
+                f"{len(samples)} pictures, batches of {plan.pictures_per_step}",
                 "give more data or a smaller --batch-size",
             )
+        if plan.patience and validation is None:
+            raise UsageError(
+                "Without validation nobody knows when to stop",
+                f"patience is {plan.patience}",
+                "give --validation, or leave --patience out",
+            )
         self.plan, self.samples, self.validation = plan, samples, validation
+        self._authentic = np.flatnonzero(samples.real > 0.5)
+        if plan.self_blending and not len(self._authentic):
+            raise UsageError(
+                "There is no authentic picture to blend with itself",
+                f"{len(samples)} pictures, all manipulated",
+                "give authentic ones, or leave --self-blending out",
+            )
         torch.manual_seed(plan.seed)
         model = UYNet(bilinear=plan.bilinear, width=plan.width)
         if weights is not None:
             model.load_state_dict(weights)
+        self._device = torch.device(device)
         # Twice to four times as quick on a CPU as the default layout, for so few channels.
-        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = model.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model: UYNet = model
+        self.network: Network = self.model
         self._excess: List[Tensor] = []
+        if plan.recompute:
+            _recompute(self.model)
         if plan.tail_limit > 0:
             self._watch_tails()
         self._adam = torch.optim.Adam(self.model.parameters(), lr=plan.learning_rate)
-        self._per_epoch = len(samples) // plan.batch_size
+        self._per_epoch = len(samples) // plan.pictures_per_step
         self.step, self.steps = 0, plan.epochs * self._per_epoch
         self.best_score = -math.inf
         self.best: Dict[str, Tensor] = {}
+        self.best_video_auc, self._stale = -math.inf, 0
+        self.stopped_early = ""
+        self._asked_to_stop = False
 
     @property
     def epoch(self) -> int:
         """The epoch the next step belongs to, from 0."""
         return self.step // self._per_epoch
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.step >= self.steps or bool(self.stopped_early)
+
+    def stop(self) -> None:
+        """Makes ``run`` end after the step in hand; may be called in a signal handler."""
+        self._asked_to_stop = True
 
     def run(
         self,
@@ -215,7 +140,7 @@ class Trainer:
         until: Optional[int] = None,
         save_every: int = 200,
         on_step: Optional[Callable[[StepReport], Any]] = None,
-        on_epoch: Optional[Callable[[int, Optional[Scores]], Any]] = None,
+        on_epoch: Optional[Callable[[int, Optional[Validation]], Any]] = None,
     ) -> None:
         """Trains from where it stands.
 
@@ -228,65 +153,90 @@ class Trainer:
             on_epoch: told of every epoch and its validation.
         """
         end = self.steps if until is None else min(until, self.steps)
-        for images, masks, real in self._batches(self.step, end):
-            report = self._train(images, masks, real)
-            if on_step is not None:
-                on_step(report)
-            if self.step % self._per_epoch == 0:
-                scores = score(self.model, self.validation) if self.validation else None
-                self._keep_best(scores)
-                if on_epoch is not None:
-                    on_epoch(self.epoch - 1, scores)
-            if folder and (self.step % save_every == 0 or self.step % self._per_epoch == 0):
-                self.save(folder / "last.pth")
+        self._asked_to_stop = False
+        if self.stopped_early:
+            return
+        with contextlib.closing(self._batches(self.step, end)) as batches:
+            for batch in batches:
+                report = self._train(batch)
+                if on_step is not None:
+                    on_step(report)
+                whole = self.step % self._per_epoch == 0
+                if whole:
+                    self._end_epoch(on_epoch)
+                if folder and (self.step % save_every == 0 or whole):
+                    self.save(folder / "last.pth")
+                if self._asked_to_stop or self.stopped_early:
+                    break
         if folder:
             self.save(folder / "last.pth")
 
-    def _train(self, images: Tensor, masks: Tensor, real: Tensor) -> StepReport:
+    def _end_epoch(self, on_epoch: Optional[Callable[[int, Optional[Validation]], Any]]) -> None:
+        found = validate(self.model, self.validation) if self.validation else None
+        self._keep_best(found)
+        if found is not None:
+            if found.video_auc > self.best_video_auc:
+                self.best_video_auc, self._stale = found.video_auc, 0
+            else:
+                self._stale += 1
+            if self.plan.patience and self._stale >= self.plan.patience:
+                self.stopped_early = (
+                    f"the AUC over videos has not risen above {self.best_video_auc:.4f} for "
+                    f"{self._stale} epochs"
+                )
+        if on_epoch is not None:
+            on_epoch(self.epoch - 1, found)
+
+    def _train(self, batch: Batch) -> StepReport:
         rate = self.plan.rate(self.step, self.steps)
         for group in self._adam.param_groups:
             group["lr"] = rate
         self.model.train()
-        self._excess.clear()
         self._adam.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.plan.bfloat16):
-            logits, output = self.model(images)
-        mask_loss = F.cross_entropy(logits.float(), masks)
-        label_loss = F.binary_cross_entropy(output.float()[:, 0], real)
-        share = self.plan.mask_share
-        loss = share * mask_loss + (1.0 - share) * label_loss
-        if self._excess:
-            loss = loss + torch.stack(self._excess).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        parts = self.plan.accumulate
+        sums = np.zeros(3)
+        for images, masks, real in zip(*(tensor.chunk(parts) for tensor in batch)):
+            self._excess.clear()
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=self.plan.bfloat16):
+                logits, output = self.network(images.to(self._device))
+            loss, mask_loss, label_loss = self.loss(
+                logits, output, masks.to(self._device), real.to(self._device)
+            )
+            if self._excess:
+                loss = loss + torch.stack(self._excess).sum()
+            (loss / parts).backward()  # type: ignore[no-untyped-call]
+            sums += [loss.item() / parts, mask_loss.item() / parts, label_loss.item() / parts]
         self._adam.step()
         epoch = self.epoch
         self.step += 1
-        return StepReport(
-            epoch,
-            self.step,
-            self.steps,
-            loss.item(),
-            mask_loss.item(),
-            label_loss.item(),
-            rate,
-        )
+        whole, mask, label = (float(value) for value in sums)
+        return StepReport(epoch, self.step, self.steps, whole, mask, label, rate)
+
+    def loss(
+        self, logits: Tensor, output: Tensor, masks: Tensor, real: Tensor
+    ) -> Tuple[Tensor, Tensor, Tensor]:
+        """What is made small: the whole, and its two halves before weighting."""
+        mask_loss = F.cross_entropy(logits.float(), masks)
+        label_loss = F.binary_cross_entropy(output.float()[:, 0], real)
+        share = self.plan.mask_share
+        return share * mask_loss + (1.0 - share) * label_loss, mask_loss, label_loss
 
     def _watch_tails(self) -> None:
         """Notes how far activations exceed the limit, layer by layer, while training."""
 
-        def note(module: torch.nn.Module, _: Any, output: Tensor) -> None:
+        def note(module: nn.Module, _: Any, output: Tensor) -> None:
             if module.training:
                 excess = F.relu(output.float() - self.plan.tail_limit)
                 self._excess.append(excess.square().mean())
 
         for module in self.model.modules():
-            if isinstance(module, (torch.nn.ReLU, torch.nn.ConvTranspose2d, torch.nn.Linear)):
+            if isinstance(module, (nn.ReLU, nn.ConvTranspose2d, nn.Linear)):
                 module.register_forward_hook(note)
 
-    def _batches(self, start: int, end: int) -> Iterator[Tuple[Tensor, Tensor, Tensor]]:
-        """The batches of the steps from start to end, one prepared while another is used."""
+    def _batches(self, start: int, end: int) -> Generator[Batch, None, None]:
+        """The batches of the steps from start to end, some prepared while another is used."""
         with ThreadPoolExecutor(1) as pool:
-            coming: List[Future[Tuple[Tensor, Tensor, Tensor]]] = []
+            coming: List[Future[Batch]] = []
             for step in range(start, end):
                 coming.append(pool.submit(self._batch, step))
                 if len(coming) > 2:
@@ -294,25 +244,45 @@ class Trainer:
             while coming:
                 yield coming.pop(0).result()
 
-    def _batch(self, step: int) -> Tuple[Tensor, Tensor, Tensor]:
+    def _batch(self, step: int) -> Batch:
         epoch, place = divmod(step, self._per_epoch)
         order = np.random.RandomState([self.plan.seed, epoch, 1]).permutation(len(self.samples))
-        size = self.plan.batch_size
+        size = self.plan.pictures_per_step
         chosen = order[place * size : (place + 1) * size]
-        images, masks = self.samples.images[chosen], self.samples.masks[chosen]
-        if self.plan.augment:
-            for i, number in enumerate(chosen):
-                rng = np.random.RandomState([self.plan.seed, epoch, int(number), 2])
-                images[i], masks[i] = augment(images[i], masks[i], rng)
+        shown = [self._shown(int(number), epoch) for number in chosen]
+        images = np.stack([image for image, _ in shown])
+        masks = np.stack([mask for _, mask in shown]).astype(np.int64)
         floats = torch.from_numpy(to_float(images, self.samples.preprocessing))
         return (
             floats.contiguous(memory_format=torch.channels_last),
-            torch.from_numpy(masks.astype(np.int64)),
+            torch.from_numpy(masks),
             torch.from_numpy(self.samples.real[chosen]),
         )
 
-    def _keep_best(self, scores: Optional[Scores]) -> None:
-        value = float(self.step) if scores is None else 0.5 * (scores.auc + scores.iou)
+    def _shown(self, number: int, epoch: int) -> Tuple[np.ndarray, np.ndarray]:
+        """A picture and its mask as one epoch shows it.
+
+        One that is to be manipulated and has no manipulated pixel yet is blended with itself.
+        """
+        image, mask = self.samples.images[number], self.samples.masks[number]
+        seed = [self.plan.seed, epoch, number]
+        if self.plan.self_blending and self.samples.real[number] < 0.5:
+            rng = np.random.RandomState([*seed, 3])
+            own = not mask.any()
+            if own or rng.uniform() < self.plan.self_blending:
+                source = number if own else self._authentic[rng.randint(len(self._authentic))]
+                image, blended = self_blend(self.samples.images[source], rng)
+                mask = blended.astype(np.uint8)
+        if self.plan.augment:
+            image, mask = augment(image, mask, np.random.RandomState([*seed, 2]))
+        if self.plan.degrade:
+            image = degrade(image, np.random.RandomState([*seed, 4]))
+        return image, mask
+
+    def _keep_best(self, found: Optional[Validation]) -> None:
+        value = float(self.step)
+        if found is not None:
+            value = 0.5 * (found.scores.auc + found.scores.iou)
         if value > self.best_score or not self.best:
             self.best_score = value
             self.best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
@@ -330,6 +300,9 @@ class Trainer:
             "epoch": self.epoch,
             "best": self.best,
             "best_score": self.best_score,
+            "best_video_auc": self.best_video_auc,
+            "stale": self._stale,
+            "stopped_early": self.stopped_early,
         }
         with replacing(path) as temporary:
             torch.save(content, str(temporary))
@@ -362,85 +335,50 @@ class Trainer:
         self._adam.load_state_dict(content["optimizer"])
         torch.set_rng_state(content["torch_rng"])
         self.step, self.best = content["step"], content["best"]
-        self.best_score = content["best_score"]
+        self.best_score, self.best_video_auc = content["best_score"], content["best_video_auc"]
+        self._stale, self.stopped_early = content["stale"], content["stopped_early"]
 
 
-def augment(
-    image: np.ndarray, mask: np.ndarray, rng: np.random.RandomState
-) -> Tuple[np.ndarray, np.ndarray]:
-    """The same face seen otherwise: mirrored, moved, zoomed, recoloured.
+def _recompute(model: nn.Module) -> None:
+    """Makes every double convolution keep only its input for the gradient."""
+    from torch.utils.checkpoint import checkpoint
 
-    Args:
-        image: uint8 ``[H, W, 3]``, RGB.
-        mask: uint8 ``[H, W]``.
-        rng: source of randomness.
+    @contextlib.contextmanager
+    def again(norms: List[nn.BatchNorm2d]) -> Iterator[None]:
+        # The running averages have seen this batch already.
+        before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+        for norm, _, count in before:
+            norm.momentum, norm.num_batches_tracked = 0.0, _copied(count)
+        try:
+            yield
+        finally:
+            for norm, momentum, count in before:
+                norm.momentum, norm.num_batches_tracked = momentum, count
 
-    Returns:
-        New arrays of the same shapes and types.
-    """
-    import cv2
+    def wrap(block: DoubleConv) -> None:
+        plain = block.forward
+        norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d)]
 
-    if rng.uniform() < 0.5:
-        image, mask = image[:, ::-1], mask[:, ::-1]
-    height, width = mask.shape
-    if rng.uniform() < 0.5:
-        zoom = rng.uniform(0.85, 1.25)
-        shift = rng.uniform(-0.08, 0.08, 2) * (width, height)
-        middle = np.array([width / 2.0, height / 2.0])
-        move = np.column_stack([np.eye(2) * zoom, middle * (1 - zoom) + shift])
-        image = cv2.warpAffine(
-            np.ascontiguousarray(image),
-            move,
-            (width, height),
-            flags=cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
-        mask = cv2.warpAffine(
-            np.ascontiguousarray(mask),
-            move,
-            (width, height),
-            flags=cv2.INTER_NEAREST,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
-    gain, offset = rng.uniform(0.85, 1.15, 3), rng.uniform(-12, 12)
-    table = np.clip(np.arange(256)[:, None] * gain + offset + 0.5, 0, 255).astype(np.uint8)
-    recoloured = np.stack([cv2.LUT(image[..., c], table[:, c]) for c in range(3)], axis=2)
-    return recoloured, np.ascontiguousarray(mask)
+        def forward(x: Tensor) -> Tensor:
+            if not (block.training and torch.is_grad_enabled()):
+                return plain(x)
+            result: Tensor = checkpoint(
+                plain,
+                x,
+                use_reentrant=False,
+                context_fn=lambda: (contextlib.nullcontext(), again(norms)),
+            )
+            return result
+
+        block.forward = forward  # type: ignore[method-assign]
+
+    for module in model.modules():
+        if isinstance(module, DoubleConv):
+            wrap(module)
 
 
-def score(
-    model: torch.nn.Module,
-    samples: Samples,
-    batch_size: int = 32,
-    progress: Optional[Callable[[int], Any]] = None,
-) -> Scores:
-    """Measures a float model in eval mode; it is left in the mode it was in.
-
-    Args:
-        model: a U-YNet, or anything with its inputs and outputs.
-        samples: what to measure on.
-        batch_size: pictures per pass.
-        progress: called with the number of pictures after each pass.
-    """
-    was_training, tally = model.training, Tally()
-    model.eval()
-    try:
-        with torch.no_grad():
-            for start in range(0, len(samples), batch_size):
-                rows = slice(start, start + batch_size)
-                floats = torch.from_numpy(to_float(samples.images[rows], samples.preprocessing))
-                logits, real = model(floats.contiguous(memory_format=torch.channels_last))
-                tally.add(
-                    1.0 - real.numpy()[:, 0],
-                    samples.real[rows] < 0.5,
-                    logits.argmax(1).numpy(),
-                    samples.masks[rows],
-                )
-                if progress is not None:
-                    progress(len(floats))
-    finally:
-        model.train(was_training)
-    return tally.scores()
+def _copied(count: Optional[Tensor]) -> Optional[Tensor]:
+    return None if count is None else count.clone()
 
 
 def export(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from deepfake_fpga.errors import ToolkitError
 from deepfake_fpga.quantize.checkpoint import load_checkpoint
 from deepfake_fpga.quantize.dataset import read_dataset
-from deepfake_fpga.quantize.training import load_samples, score
+from deepfake_fpga.quantize.samples import load_samples, score
 
 
 def main() -> int:

@@ -1,39 +1,52 @@
-"""Trains U-YNet on crops in the layout of DFDC, or on synthetic faces drawn for it.
+r"""Trains U-YNet on crops in the layout of DFDC, or on synthetic faces drawn for it.
 
-    python scripts/train.py --data data/train --validation data/validation --output runs/w8
-    python scripts/train.py --draw 400 --epochs 4 --output runs/short
-    python scripts/train.py --data data/train --validation data/validation --output runs/w8 --resume
+Examples:
+  python scripts/train.py --data data/train --validation data/validation --output runs/w8
+  python scripts/train.py --draw 400 --epochs 4 --output runs/short
+  python scripts/train.py --draw 2000 --self-blending 0.5 --degrade --patience 3 --output runs/sbi
+  python scripts/train.py --data data/train --width 64 --recompute --batch-size 8 --accumulate 4 \
+      --validation data/validation --output runs/w64
+  python scripts/train.py --draw 200 --weights runs/w8/uynet.safetensors --quantization-aware \
+      --learning-rate 1e-4 --epochs 1 --output runs/aware
+  python scripts/train.py --data data/train --validation data/validation --output runs/w8 --resume
 
-In the output folder: last.pth (resumes), uynet.safetensors (the best weights), log.jsonl.
+In the output folder: last.pth (resumes), uynet.safetensors (the best weights), steps.csv and
+epochs.csv, and events/ where TensorBoard is installed. Ctrl-C ends after the step in hand; repeat
+the command with --resume and the training ends with the weights it would have had. Twice Ctrl-C
+ends at once; it then resumes from the last checkpoint.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
+import signal
 import sys
 import time
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Dict, Optional
+from typing import Any, Dict, Optional
 
 import torch
 from tqdm import tqdm
 
 from deepfake_fpga.errors import MismatchError, OrderError, ToolkitError, UsageError
+from deepfake_fpga.preprocessing import Preprocessing
 from deepfake_fpga.quantize.checkpoint import load_checkpoint
 from deepfake_fpga.quantize.dataset import read_dataset
-from deepfake_fpga.quantize.metrics import Scores
-from deepfake_fpga.quantize.training import (
-    Plan,
+from deepfake_fpga.quantize.samples import (
     Samples,
-    StepReport,
-    Trainer,
+    Validation,
+    draw_photograph_crops,
     draw_samples,
-    export,
     load_samples,
+    with_self_blended,
 )
+from deepfake_fpga.quantize.training import StepReport, Trainer, export
+from deepfake_fpga.quantize.training_log import TrainingLog
+from deepfake_fpga.quantize.training_plan import Plan
+
+INTERRUPTED = 130
 
 
 def main() -> int:
@@ -45,51 +58,101 @@ def main() -> int:
         raise OrderError("There is nothing to resume", f"no {last}", "train without --resume first")
     if last.exists() and not args.resume:
         raise UsageError("The folder holds a training", str(last), "add --resume or name another")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("There is no CUDA device", "torch.cuda.is_available() is false",
+                         "use --device cpu")  # fmt: skip
     plan = Plan(**{f.name: getattr(args, f.name) for f in fields(Plan)})
-    trainer = Trainer(plan, _samples(args), _validation(args), _weights(args))
+    weights = _weights(args)
+    trainer = _trainer(args, plan, _samples(args), _validation(args), weights)
     if args.resume:
         trainer.restore(last)
         print(f"resumed at step {trainer.step} of {trainer.steps}")
-    args.output.mkdir(parents=True, exist_ok=True)
     _run(trainer, args.output, args.save_every)
+    if trainer.stopped_early:
+        print(f"stopped early: {trainer.stopped_early}")
+    elif not trainer.done:
+        print(f"stopped at step {trainer.step} of {trainer.steps}; add --resume to go on")
+        return INTERRUPTED
     path = args.output / "uynet.safetensors"
+    # The pictures were whole crops; how they were cut is the weights' own record, if they have one.
+    preprocessing = trainer.samples.preprocessing
     record = {
         "width": plan.width,
         "bilinear": plan.bilinear,
         "training_command": " ".join(["python", *(shlex.quote(word) for word in sys.argv)]),
         "training_plan": asdict(plan),
-        "preprocessing": trainer.samples.preprocessing.to_json(),
+        "preprocessing": _recorded(args, preprocessing).to_json(),
     }
     export(path, trainer.best or trainer.model.state_dict(), record)
     print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
     return 0
 
 
+def _trainer(
+    args: argparse.Namespace,
+    plan: Plan,
+    samples: Samples,
+    validation: Optional[Samples],
+    weights: Optional[Dict[str, torch.Tensor]],
+) -> Trainer:
+    if not args.quantization_aware:
+        return Trainer(plan, samples, validation, weights, args.device)
+    from deepfake_fpga.quantize.aware import AwareTrainer
+
+    if weights is None:
+        raise UsageError(
+            "Quantization-aware training begins with trained weights",
+            "--weights was not given",
+            "train in float first, then add --weights runs/NAME/uynet.safetensors",
+        )
+    return AwareTrainer(plan, samples, validation, weights)
+
+
 def _run(trainer: Trainer, folder: Path, save_every: int) -> None:
     start = time.time()
-    with (folder / "log.jsonl").open("a", encoding="utf-8") as log, tqdm(
-        initial=trainer.step, total=trainer.steps, unit="step"
-    ) as bar:
+    log = TrainingLog(folder, trainer.step)
+    if log.tensorboard:
+        print(f"{log.tensorboard}: the log is steps.csv and epochs.csv")
 
-        def write(record: object) -> None:
-            log.write(json.dumps(record) + "\n")
-            log.flush()
+    def interrupt(number: int, frame: Any) -> None:
+        print("stopping after this step; Ctrl-C again to stop at once", file=sys.stderr)
+        trainer.stop()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
-        def on_step(report: StepReport) -> None:
-            bar.update(1)
-            bar.set_postfix(mask=f"{report.mask_loss:.4f}", label=f"{report.label_loss:.4f}")
-            if report.step % 20 == 0:
-                write({"time": round(time.time() - start, 1), **asdict(report)})
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        with tqdm(initial=trainer.step, total=trainer.steps, unit="step", mininterval=1) as bar:
 
-        def on_epoch(epoch: int, scores: Optional[Scores]) -> None:
-            if scores is not None:
-                write({"epoch": epoch, "validation": scores.to_json()})
+            def on_step(report: StepReport) -> None:
+                bar.update(1)
+                bar.set_postfix(mask=f"{report.mask_loss:.4f}", label=f"{report.label_loss:.4f}")
+                if report.step % 10 == 0 or report.step == report.steps:
+                    seconds = round(time.time() - start, 1)
+                    log.add("steps", {**asdict(report), "seconds": seconds})
+
+            def on_epoch(epoch: int, found: Optional[Validation]) -> None:
+                if found is None:
+                    return
+                seconds = round(time.time() - start, 1)
+                line = {**found.to_json(), "step": trainer.step, "epoch": epoch}
+                log.add("epochs", {**line, "seconds": seconds})
                 bar.write(
-                    f"epoch {epoch}: AUC {scores.auc:.4f}, accuracy {scores.accuracy:.4f}, "
-                    f"Dice {scores.dice:.4f}, IoU {scores.iou:.4f}"
+                    f"epoch {epoch}: AUC {found.scores.auc:.4f}, of videos {found.video_auc:.4f}, "
+                    f"accuracy {found.scores.accuracy:.4f}, IoU {found.scores.iou:.4f}"
                 )
 
-        trainer.run(folder, save_every=save_every, on_step=on_step, on_epoch=on_epoch)
+            trainer.run(folder, save_every=save_every, on_step=on_step, on_epoch=on_epoch)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        log.close()
+
+
+def _recorded(args: argparse.Namespace, used: Preprocessing) -> Preprocessing:
+    """The preprocessing to record: that of the weights it began with, where they say one."""
+    if not args.weights:
+        return used
+    theirs = load_checkpoint(args.weights).preprocessing
+    return replace(used, face=theirs.face, margin=theirs.margin)
 
 
 def _weights(args: argparse.Namespace) -> Optional[Dict[str, torch.Tensor]]:
@@ -107,24 +170,37 @@ def _weights(args: argparse.Namespace) -> Optional[Dict[str, torch.Tensor]]:
 
 def _samples(args: argparse.Namespace) -> Samples:
     if args.data:
-        return _load(args.data)
-    with tqdm(total=args.draw, unit="video", desc="drawing") as bar:
-        return draw_samples("train", args.draw, 2, args.seed, progress=bar.update)
+        found = _load(args.data)
+    else:
+        with tqdm(total=args.draw, unit="video", desc="drawing", mininterval=1) as bar:
+            found = draw_samples("train", args.draw, 2, args.seed, progress=bar.update)
+    if not args.photographs:
+        return found
+    if not args.self_blending:
+        raise UsageError("Photographs are manipulated by self-blending only",
+                         "--self-blending is 0", "give a share of it, such as 0.5")  # fmt: skip
+    crops = draw_photograph_crops(args.photographs, args.photograph_crops, args.seed)
+    # Each crop stands for two pictures: as it is, and to be blended with itself in every epoch.
+    return Samples.joined([found, crops, replace(crops, real=crops.real * 0)])
 
 
 def _validation(args: argparse.Namespace) -> Optional[Samples]:
     if args.validation:
-        return _load(args.validation)
-    if args.data:
+        found = _load(args.validation)
+    elif args.data:
         return None
-    videos = max(20, args.draw // 10)
-    with tqdm(total=videos, unit="video", desc="drawing validation") as bar:
-        return draw_samples("validation", videos, 2, args.seed, progress=bar.update)
+    else:
+        videos = max(20, args.draw // 10)
+        with tqdm(total=videos, unit="video", desc="drawing validation", mininterval=1) as bar:
+            found = draw_samples("validation", videos, 2, args.seed, progress=bar.update)
+    if args.self_blending:
+        return Samples.joined([found, with_self_blended(found, args.seed)])
+    return found
 
 
 def _load(folder: Path) -> Samples:
     dataset = read_dataset(folder)
-    with tqdm(total=len(dataset), unit="image", desc=f"reading {folder}") as bar:
+    with tqdm(total=len(dataset), unit="image", desc=f"reading {folder}", mininterval=1) as bar:
         samples = load_samples(dataset, progress=bar.update)
     for kind, count in dataset.problem_counts.items():
         print(f"{folder}: {count} x {kind}", file=sys.stderr)
@@ -135,38 +211,49 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add = parser.add_argument
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--data", type=Path, help="folder with crops/, masks/, metadata.json")
     source.add_argument("--draw", type=int, metavar="VIDEOS", help="draw synthetic ones instead")
-    parser.add_argument("--validation", type=Path, help="folder the best weights are chosen by")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the training")
-    parser.add_argument("--resume", action="store_true", help="continue from last.pth there")
-    parser.add_argument("--weights", type=Path, help="checkpoint to begin with, not random values")
-    parser.add_argument("--save-every", type=int, default=200, help="steps between checkpoints")
-    parser.add_argument("--threads", type=int, default=2, help="of torch")
+    add("--validation", type=Path, help="folder the best weights are chosen by")
+    add("--photographs", type=Path, help="folder of photographs without faces to add crops of")
+    add("--photograph-crops", type=int, default=500, help="how many crops of them")
+    add("--output", type=Path, required=True, help="folder of the training")
+    add("--resume", action="store_true", help="continue from last.pth there")
+    add("--weights", type=Path, help="checkpoint to begin with, not random values")
+    add("--quantization-aware", action="store_true", help="train on the DPU's grid (aware.py)")
+    add("--save-every", type=int, default=200, help="steps between checkpoints")
+    add("--threads", type=int, default=2, help="of torch")
+    add("--device", choices=["cpu", "cuda"], default="cpu", help="where to compute")
     default = Plan()
-    parser.add_argument("--width", type=int, default=default.width, help="64 is the original")
-    parser.add_argument("--bilinear", action="store_true", help="upsample by interpolation")
-    parser.add_argument("--epochs", type=int, default=default.epochs)
-    parser.add_argument("--batch-size", type=int, default=default.batch_size)
-    parser.add_argument("--learning-rate", type=float, default=default.learning_rate)
-    parser.add_argument("--warmup", type=int, default=default.warmup, help="steps")
-    parser.add_argument("--mask-share", type=float, default=default.mask_share, help="of the loss")
-    parser.add_argument(
-        "--tail-limit",
-        type=float,
-        default=default.tail_limit,
-        help="penalise activations above this, for INT8 (0: do not)",
-    )
-    parser.add_argument("--no-augment", dest="augment", action="store_false")
-    parser.add_argument("--bfloat16", action="store_true", help="quicker on CPUs that know it")
-    parser.add_argument("--seed", type=int, default=default.seed)
+    add("--width", type=int, default=default.width, help="64 is the original")
+    add("--bilinear", action="store_true", help="upsample by interpolation")
+    add("--epochs", type=int, default=default.epochs)
+    add("--batch-size", type=int, default=default.batch_size)
+    add("--accumulate", type=int, default=default.accumulate, help="batches per step")
+    add("--learning-rate", type=float, default=default.learning_rate)
+    add("--warmup", type=int, default=default.warmup, help="steps")
+    add("--mask-share", type=float, default=default.mask_share, help="of the loss")
+    add("--tail-limit", type=float, default=default.tail_limit,
+        help="penalise activations above this, for INT8 (0: do not)")  # fmt: skip
+    add("--no-augment", dest="augment", action="store_false")
+    add("--self-blending", type=float, default=default.self_blending,
+        help="share of the manipulated pictures that self-blended ones replace")  # fmt: skip
+    add("--degrade", action="store_true", help="send half of the pictures through a worse camera")
+    add("--bfloat16", action="store_true", help="quicker on GPUs, and on CPUs that know it")
+    add("--recompute", action="store_true", help="less memory, more time (checkpointed gradients)")
+    add("--patience", type=int, default=default.patience,
+        help="stop after so many epochs without a better AUC of videos (0: never)")  # fmt: skip
+    add("--seed", type=int, default=default.seed)
     return parser.parse_args()
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main())
+    except KeyboardInterrupt:
+        print("stopped at once; --resume goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except ToolkitError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)

@@ -12,22 +12,20 @@ torch = pytest.importorskip("torch")
 
 from deepfake_fpga.errors import DataError, MismatchError, UsageError  # noqa: E402
 from deepfake_fpga.preprocessing import Preprocessing, fit, to_float  # noqa: E402
+from deepfake_fpga.quantize.augmentation import augment  # noqa: E402
 from deepfake_fpga.quantize.checkpoint import load_checkpoint  # noqa: E402
 from deepfake_fpga.quantize.dataset import read_dataset  # noqa: E402
 from deepfake_fpga.quantize.model import UYNet  # noqa: E402
 from deepfake_fpga.quantize.pictures import fit_mask  # noqa: E402
-from deepfake_fpga.quantize.synthetic import make_dataset, make_take  # noqa: E402
-from deepfake_fpga.quantize.training import (  # noqa: E402
-    Plan,
+from deepfake_fpga.quantize.samples import (  # noqa: E402
     Samples,
-    StepReport,
-    Trainer,
-    augment,
     draw_samples,
-    export,
     load_samples,
     score,
 )
+from deepfake_fpga.quantize.synthetic import make_dataset, make_take  # noqa: E402
+from deepfake_fpga.quantize.training import StepReport, Trainer, export  # noqa: E402
+from deepfake_fpga.quantize.training_plan import Plan  # noqa: E402
 
 pytestmark = pytest.mark.torch
 PLAN = Plan(width=2, epochs=2, batch_size=2, warmup=1, seed=5)
@@ -131,7 +129,8 @@ def test_best_weights_are_those_of_the_best_validation(samples: Samples):
     trainer = Trainer(PLAN, samples, samples)
     kept: list[tuple[float, dict[str, np.ndarray]]] = []
 
-    def on_epoch(epoch, scores):
+    def on_epoch(epoch, found):
+        scores = found.scores
         kept.append((0.5 * (scores.auc + scores.iou), weights(trainer)))
 
     trainer.run(on_epoch=on_epoch)
