@@ -105,6 +105,9 @@ def judge_video(scores: Scores, rules: Rules) -> VideoVerdict:
         for track, own in ((track, tracks == track) for track in _spoken_of(scores))
     ]
     state, probability, reason = _together(verdicts, rules)
+    if state is State.AUTHENTIC and judged < rules.min_coverage * frames:
+        # Each face that was found may have been seen whole; the rest of the video was not.
+        state, reason = State.INCONCLUSIVE, Reason.LOW_COVERAGE
     parts = [] if reason is None else [reason.words]
     if probability is not None:
         parts.append(f"{rules.aggregation} of {judged} frames")
