@@ -174,7 +174,6 @@ def test_rates_and_latencies_are_what_the_clock_says(artifact: Artifact) -> None
     device = found.devices[0]
     assert device.batch == 8
     assert device.images.values == pytest.approx([16.0] * 3)
-    assert device.end_to_end is not None
     assert device.end_to_end.values == pytest.approx([16.0] * 3)
     assert (device.latency.p50, device.latency.p99) == pytest.approx((500.0, 500.0))
     assert device.latency.batches == 9
@@ -479,6 +478,15 @@ def test_a_device_slower_than_the_baseline_allows_is_worse() -> None:
     assert "WORSE" in bench_text(now, list(found.values()))
 
 
+def test_of_null_the_host_around_it_is_compared() -> None:
+    before, now = example().to_json(), example()
+    null = next(device for device in now.devices if device.name == "null")
+    null.images = Series((1.0, 1.0, 1.0))
+    assert not any(one.worse for one in baseline.compare(now, before, 0.1))
+    null.end_to_end = Series((1.0, 1.0, 1.0))
+    assert [one.device for one in baseline.compare(now, before, 0.1) if one.worse] == ["null"]
+
+
 def test_a_baseline_of_something_else_is_refused() -> None:
     now = example()
     other = {**now.to_json(), "machine": replace(MACHINE, cores=64).to_json()}
@@ -689,6 +697,7 @@ def test_the_command_writes_record_and_chart(
     # A baseline that was a thousand times faster.
     for device in record["devices"]:
         device["images_per_second"]["median"] *= 1000
+        device["end_to_end"]["median"] *= 1000
     fast = tmp_path / "fast.json"
     fast.write_text(json.dumps(record), encoding="utf-8")
     assert run_command(*common, "--baseline", str(fast), "--json") == 1

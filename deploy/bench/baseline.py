@@ -14,6 +14,9 @@ from .record import Bench, read_record
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 """Of the checkout; an installed package has none."""
 
+HOST = "null"
+"""The device that computes nothing: what is compared is the host around it, end to end."""
+
 
 @dataclass(frozen=True)
 class Change:
@@ -75,7 +78,9 @@ def compare(
         model = str(record["model"]["sha256"])
         settings = dict(record["settings"])
         before = {
-            str(device["name"]): float(device["images_per_second"]["median"])
+            str(device["name"]): float(
+                device["end_to_end" if device["name"] == HOST else "images_per_second"]["median"]
+            )
             for device in record["devices"]
         }
     except (KeyError, TypeError, ValueError) as error:
@@ -101,7 +106,10 @@ def compare(
                 f"{settings.get(key)}, now {bench.settings.get(key)}",
                 f"--{key.replace('_', '-')} {settings.get(key)}",
             )
-    now = {device.name: device.images.median for device in bench.devices}
+    now = {
+        device.name: (device.end_to_end if device.name == HOST else device.images).median
+        for device in bench.devices
+    }
     changes = []
     for name in dict.fromkeys([*before, *now]):
         old, new = before.get(name), now.get(name)

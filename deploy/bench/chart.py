@@ -27,7 +27,7 @@ def chart(bench: Bench) -> str:
     """
     bars: List[Tuple[str, float, float, bool]] = []
     for device in bench.devices:
-        series = device.end_to_end or device.images
+        series = device.end_to_end
         bars.append((device.label, series.median, series.spread, False))
     for one in PUBLISHED:
         bars.append((one.label, one.frames, 0.0, True))

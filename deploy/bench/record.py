@@ -53,7 +53,7 @@ class DeviceResult:
     batch: int
     images: Series
     device_only: Optional[Series]
-    end_to_end: Optional[Series]
+    end_to_end: Series
     latency: Latency
     others: Dict[str, Series] = field(default_factory=dict)
     memory: Dict[str, Any] = field(default_factory=dict)
@@ -85,7 +85,7 @@ class DeviceResult:
             "batch": self.batch,
             "images_per_second": self.images.to_json(2),
             "device_only": None if self.device_only is None else self.device_only.to_json(2),
-            "end_to_end": None if self.end_to_end is None else self.end_to_end.to_json(2),
+            "end_to_end": self.end_to_end.to_json(2),
             "latency_ms": {
                 "p50": round(self.latency.p50, 3),
                 "p90": round(self.latency.p90, 3),
