@@ -6,6 +6,7 @@ what is done. The same command goes on where an earlier one stopped, and several
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 import os
@@ -147,8 +148,7 @@ def run_collection(
     with journal:
         try:
             run.prepare(inputs, say, check)
-            run.work(progress)
-            return run.finish()
+            return run.through(progress)
         except OSError as error:
             raise WorkError(
                 "The results could not be written",
@@ -201,7 +201,9 @@ class _Run:
             sink = sink_of(form, output, at_source=options.rle_at_source, about={})
             if isinstance(sink, LineSink):
                 self.lines.append(sink)
-        self._keeps = Format.SQLITE in options.formats
+        self._more: List[Path] = []
+        if Format.SQLITE in options.formats:
+            self._more = [output / name for name in Format.SQLITE.files]
         self._finder = options.finder(session)
 
     def prepare(
@@ -225,6 +227,21 @@ class _Run:
                 text += f"; at work beside this process: pid {pids}"
             say(text)
 
+    def through(self, progress: Optional[Progress]) -> Summary:
+        """Works until everything is done, and puts it together."""
+        tables = self.journal.tables
+        while True:
+            self.work(progress)
+            revision = tables.get("revision")
+            try:
+                tally = self.finish()
+            except ValueError:  # lines that are not where they were
+                if tables.get("revision") == revision:
+                    raise
+            if tables.get("revision") == revision:
+                return self.summarize(tally)
+            # Another process has just been told to do some again.
+
     def work(self, progress: Optional[Progress]) -> None:
         """Claims and does blocks until nothing is left, here or with any other process."""
         before = replace(self.session.timings)
@@ -239,25 +256,30 @@ class _Run:
                 elif not self.journal.take_over():
                     time.sleep(WAIT)
         finally:
-            self.seconds = time.perf_counter() - start
+            self.seconds += time.perf_counter() - start
             timings = self.session.timings
             self.meter.seconds["pre"] += timings.prepare - before.prepare
             self.meter.seconds["device"] += timings.device - before.device
             self.meter.seconds["post"] += timings.host - before.host
 
-    def finish(self) -> Summary:
-        """Makes the final files, and the summary of all that is in the journal."""
+    def finish(self) -> Tally:
+        """Makes the final files, and counts all that is in them."""
         options, journal = self.options, self.journal
-        database = [self.output / name for name in Format.SQLITE.files] * self._keeps
-        make_final(journal, self.lines, self._database, database)
+        make_final(journal, self.lines, self._database, self._more)
         sources = journal.tables.rows("SELECT name, kind FROM sources ORDER BY number")
-        tally = Tally([_Named(loaded(name), kind) for name, kind in sources], options.accuracy)
+        named = [_Named(loaded(name), kind) for name, kind in sources]
+        tally = Tally(named, copy.deepcopy(options.accuracy))
         for result in results(journal, self.output / RECORDS, options.threshold):
             tally.write(result, None)
         for entry, count in zip(tally.sources, left_out(journal)):
             entry.left_out = count
+        return tally
+
+    def summarize(self, tally: Tally) -> Summary:
+        """Writes the summary of all that is in the journal."""
+        options, journal = self.options, self.journal
         outputs = [sink.path for sink in self.lines]
-        outputs += database
+        outputs += self._more
         outputs += [self.output / name for name in ("masks", "overlays")]
         overlays = {
             path: str(self.output / f"{name}.mp4")
@@ -280,7 +302,7 @@ class _Run:
             meter=self.meter,
             statuses=tally.statuses,
             sources=tally.sources,
-            accuracy=options.accuracy,
+            accuracy=tally.accuracy,
             selection=None if options.selection.all else options.selection,
             faces=None if self._finder is None else self._finder.to_json(),
             notes=[
@@ -305,7 +327,7 @@ class _Run:
     def _database(self) -> None:
         """Enters all records into the database; they come from the final file."""
         options = self.options
-        if not self._keeps:
+        if not self._more:
             return
         names = self.journal.tables.rows("SELECT name FROM sources ORDER BY number")
         about = about_run(self.session, options, [loaded(name) for (name,) in names])

@@ -38,7 +38,15 @@ from deepfake_fpga.inference.journal import (
     tables,
     workers,
 )
-from deepfake_fpga.inference.records import Face, Frame, FrameResult, Status, VideoInfo
+from deepfake_fpga.inference.labels import Accuracy
+from deepfake_fpga.inference.records import (
+    Face,
+    Frame,
+    FrameResult,
+    Status,
+    Verdict,
+    VideoInfo,
+)
 from deepfake_fpga.inference.run import RunOptions, run
 from deepfake_fpga.inference.selection import Selection
 from deepfake_fpga.inference.sinks import Format
@@ -805,3 +813,30 @@ def test_a_version_from_elsewhere_is_named(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(FormatError, match="not a journal of this version"):
         tables.Tables(tmp_path / "journal.sqlite")
+
+
+def test_who_is_told_to_do_some_again_meanwhile_does_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process gives an item back just when this one has made the final files."""
+    folder = write_images(tmp_path / "in", 10)
+    session, output = Judge(tmp_path), tmp_path / "out"
+    left_out = collection_module.left_out
+    given: List[int] = []
+
+    def meanwhile(journal: Any) -> Any:
+        if not given:
+            given.append(1)
+            with reading(output) as other, other.tables.transaction():
+                other.tables.change("UPDATE items SET state = 'new' WHERE number = 3")
+                other.changed()
+        return left_out(journal)
+
+    monkeypatch.setattr(collection_module, "left_out", meanwhile)
+    labels = Accuracy({"i": Verdict.FAKE}, "labels")
+    summary = go(images_of(folder), output, session, accuracy=labels)
+    assert session.asked == 11
+    assert summary.overall.frames == 10
+    assert summary.accuracy is not None
+    assert summary.accuracy.judged == 10
+    assert names_of(output) == [f"i_{n}.png" for n in range(10)]
