@@ -83,7 +83,7 @@ def examination_text(found: Examination) -> str:
     lines.append(
         f"{found.files} files, nothing must be fixed"
         if found.sound
-        else f"{found.files} files, {must} faults must be fixed"
+        else f"{found.files} files, {must} {'fault' if must == 1 else 'faults'} must be fixed"
     )
     return "\n".join(lines) + "\n"
 

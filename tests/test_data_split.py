@@ -108,7 +108,7 @@ def test_parts_have_their_shares_of_files_and_of_labels(tmp_path: Path) -> None:
     fakes = sum(one["label"] == "FAKE" for one in records.values()) / len(records)
     for part in record.values():
         assert part["got"] == pytest.approx(part["wanted"], abs=0.01)
-        assert part["labels"]["FAKE"]["files"] / part["files"] == pytest.approx(fakes, abs=0.02)
+        assert part["labels"]["FAKE"]["files"] / part["files"] == pytest.approx(fakes, abs=0.05)
 
 
 def test_the_same_seed_gives_the_same_split(tmp_path: Path) -> None:

@@ -224,7 +224,7 @@ Examples:
 \b
 Videos that show the same face (a fake and its original, fakes of one original, videos of one
 named person) stay together. split.json and split.html prove it.
-Exit status: 0 done, 1 it cannot be divided so, 2 wrong use.""",
+Exit status: 0 done, 1 it cannot be divided so or an archive is damaged, 2 wrong use.""",
 )
 @_sources
 @_output
@@ -290,7 +290,7 @@ def split(
         else:
             notes = "".join(f"{note}\n" for shelf in shelves for note in shelf.notes)
             click.echo(split_text(done, str(output)) + notes, nl=False)
-    return 0
+    return 1 if any(shelf.damaged for shelf in shelves) else 0
 
 
 @command.command(
@@ -425,4 +425,4 @@ def _extract(
         click.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
     else:
         click.echo(extraction_text(result, options.masks), nl=False)
-    return 1 if result.skipped else 0
+    return 1 if result.skipped or any(shelf.damaged for shelf in shelves) else 0

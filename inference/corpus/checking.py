@@ -101,7 +101,8 @@ def check(
         own: List[Tuple[Shelf, Metadata]] = []
         for shelf in shelves:
             faults += [Fault(Kind.PLACE, shelf.text, note) for note in shelf.notes]
-            faults += [Fault(Kind.TRUNCATED, shelf.text, n) for n in shelf.notes if "cut off" in n]
+            if shelf.damaged:
+                faults.append(Fault(Kind.TRUNCATED, shelf.text, "; ".join(shelf.notes)))
             try:
                 own.append((shelf, read_metadata([shelf])))
             except FormatError as error:

@@ -27,6 +27,8 @@ SPARE = 64 << 20
 """Bytes that are left free on the disk."""
 
 BLOCK = 1 << 20
+BLOCKING = 512
+"""Bytes of a block of a tar."""
 
 _OPENERS: Dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 
@@ -38,11 +40,13 @@ class Shelf(abc.ABC):
         text: what the user named.
         names: the files, sorted.
         notes: what was found wrong with the place itself.
+        damaged: whether files of it are lost.
     """
 
     text: str
     names: List[str]
     notes: List[str]
+    damaged: bool = False
 
     @abc.abstractmethod
     def size(self, name: str) -> int:
@@ -204,24 +208,34 @@ class TarShelf(Shelf):
             except WorkError:
                 raise
             except DAMAGE as error:
-                self.notes.append(f"{self.text} is damaged or cut off: {error}")
+                self._damage(f"{self.text} is damaged or cut off: {error}")
             length = plain.tell()
         if not length:
             raise _no_tar(self.text, "; ".join(self.notes) or "it holds nothing")
 
+    def _damage(self, note: str) -> None:
+        self.damaged = True
+        self.notes.append(note)
+
     def _list(self) -> None:
         length = os.path.getsize(self._path)
-        links = 0
+        links = end = 0
         try:
             with tarfile.open(self._path, "r:") as archive:
                 for member in archive:
                     name = label(member.name)
+                    end = member.offset_data
+                    if member.isreg():
+                        end += -(-member.size // BLOCKING) * BLOCKING
                     if member.issym() or member.islnk():
                         links += 1
                     if not member.isreg() or _hidden(name):
                         continue
+                    if member.issparse():
+                        self.notes.append(f"{self.path(name)} is sparse and passed over: unpack it")
+                        continue
                     if member.offset_data + member.size > length:
-                        self.notes.append(f"{self.path(name)} is cut off with the archive")
+                        self._damage(f"{self.path(name)} is cut off with the archive")
                         continue
                     if name in self._members:
                         self.notes.append(f"{self.path(name)} is there twice; the last one counts")
@@ -231,7 +245,13 @@ class TarShelf(Shelf):
         except DAMAGE as error:
             if not self._members:
                 raise _no_tar(self.text, str(error)) from error
-            self.notes.append(f"{self.text} is damaged or cut off: {error}")
+            self._damage(f"{self.text} is damaged or cut off: {error}")
+        else:
+            # Without its end mark an archive ends for tarfile as if all were well.
+            with open(self._path, "rb") as file:
+                file.seek(end)
+                if file.read(BLOCKING) != bytes(BLOCKING):
+                    self._damage(f"{self.text} is cut off: its end mark is missing")
         if links:
             self.notes.append(f"{self.text}: {links} links were not followed")
 

@@ -1,0 +1,154 @@
+"""The command ``data``: from a folder of videos to a split set, and what it prints and returns."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Dict, Tuple
+
+import pytest
+
+from deepfake_fpga.deploy.cli import main
+from deepfake_fpga.quantize.dataset import read_dataset
+from deepfake_fpga.quantize.synthetic_pairs import make_pair
+
+from .clips import write_clip
+
+SIZE = 96
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dfdc") / "part_0"
+    folder.mkdir()
+    metadata: Dict[str, Any] = {}
+    for number in range(3):
+        pair = make_pair("train", 2, number, 4, SIZE)
+        for letter, pictures in (("r", pair.original), ("f", pair.fake)):
+            write_clip(
+                folder / f"{letter}{number}.mp4", 4, height=SIZE, width=SIZE, pictures=pictures,
+                rate=Fraction(15),
+            )  # fmt: skip
+        metadata[f"r{number}.mp4"] = {"label": "REAL", "split": "train"}
+        metadata[f"f{number}.mp4"] = {"label": "FAKE", "original": f"r{number}.mp4"}
+    (folder / "metadata.json").write_text(json.dumps(metadata))
+    return folder
+
+
+def call(*words: Any) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        main(["data", *(str(word) for word in words)])
+    code = stopped.value.code
+    assert isinstance(code, int)
+    return code
+
+
+def test_four_commands_lead_from_videos_to_a_checked_split(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faces, split = tmp_path / "faces", tmp_path / "split"
+    assert call("check", videos) == 0
+    assert "6 files, nothing must be fixed" in capsys.readouterr().out
+    assert call("masks", videos, "-o", faces, "--frames", 2, "--jobs", 2) == 0
+    out = capsys.readouterr().out
+    assert "12 crops with masks from 6 of 6 videos (6 FAKE, 6 REAL)" in out
+    assert f"data split {faces}" in out
+    assert call("split", faces, "-o", split, "--parts", "train=2,test=1") == 0
+    out = capsys.readouterr().out
+    assert "No two parts share a video, an original or a named person" in out
+    assert "of 3 originals nobody says who is in them" in out
+    assert call("check", split) == 0
+    out = capsys.readouterr().out
+    assert "Parts by folder" in out
+    assert "12 files, nothing must be fixed" in out
+    for part, count in (("train", 8), ("test", 4)):
+        dataset = read_dataset(split / part)
+        assert (len(dataset), dataset.problems) == (count, [])
+
+
+def test_faults_are_a_table_json_and_a_script(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faces = tmp_path / "faces"
+    assert call("masks", videos, "-o", faces, "--frames", 1) == 0
+    crop = faces / "crops" / "f1_0.png"
+    crop.write_bytes(crop.read_bytes()[:500])
+    capsys.readouterr()
+    script = tmp_path / "mend.sh"
+    assert call("check", faces, "--fixes", script) == 1
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert any(line.startswith(f"fix 1 cut off {crop}: the file is") for line in lines)
+    assert lines[-1] == "6 files, 1 fault must be fixed"
+    assert f"rm -f {crop}" in script.read_text()
+    assert call("check", faces, "--json", "--resume", tmp_path / "seen.jsonl") == 1
+    record = json.loads(capsys.readouterr().out)
+    assert record["sound"] is False
+    assert record["faults"]["truncated"]["found"][0]["where"] == str(crop)
+    # The same two folders as parts: everything is in both.
+    assert call("check", f"train={faces}", f"test={faces}", "--json") == 1
+    record = json.loads(capsys.readouterr().out)
+    assert record["faults"]["leak_video"]["count"] == 6
+
+
+def test_a_bad_video_is_listed_and_the_status_is_1(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = tmp_path / "videos.tar"
+    with tarfile.open(str(archive), "w") as tar:
+        for path in sorted(videos.iterdir()):
+            if path.name != "r2.mp4":
+                tar.add(str(path), arcname=path.name)
+    target = tmp_path / "faces.tar.gz"
+    assert call("masks", archive, "-o", target, "--frames", 1) == 1
+    out = capsys.readouterr().out
+    assert f"{archive}/f2.mp4: its original r2 is not among the videos" in out
+    with tarfile.open(str(target)) as tar:
+        assert "crops/f0_0.png" in tar.getnames()
+        assert "crops/f2_0.png" not in tar.getnames()
+    assert call("masks", archive, "-o", tmp_path / "again", "--frames", 1, "--json") == 1
+    record = json.loads(capsys.readouterr().out)
+    assert list(record["skipped"]) == [f"{archive}/f2.mp4"]
+    whole = archive.read_bytes()
+    archive.write_bytes(whole[: len(whole) // 2])
+    assert call("crops", archive, "-o", tmp_path / "half", "--frames", 1) == 1
+    assert "cut off" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (("masks", "absent", "-o", "out"), 2, "no folder or archive absent"),
+        (("masks", "VIDEOS", "-o", "out", "--faces", "boxes"), 2, "needs a file"),
+        (("masks", "VIDEOS", "-o", "out", "--level", "2"), 2, "--level"),
+        (("masks", "VIDEOS"), 2, "-o"),
+        (("split", "VIDEOS", "-o", "out", "--parts", "train"), 2, "--parts train=80"),
+        (("split", "VIDEOS", "-o", "out", "--parts", "a=1,b=1,c=1,d=1"), 1, "too many show"),
+        (("split", "VIDEOS", "-o", "out", "--identities", "none.csv"), 2, "--identities"),
+        (("check", "absent"), 2, "no folder or archive absent"),
+    ],
+)
+def test_errors_name_what_is_wrong(
+    videos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: Tuple[str, ...],
+    status: int,
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(*(str(videos) if word == "VIDEOS" else word for word in words)) == status
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_of_masks_reach_the_masks(videos: Path, tmp_path: Path) -> None:
+    words = ("--frames", 1, "--threshold", "fixed", "--level", 0.35, "--size", 64)
+    assert call("masks", videos, "-o", tmp_path / "out", *words, "--structure-only") in (0, 1)
+    options = json.loads((tmp_path / "out" / "data.json").read_text())["options"]
+    assert options["size"] == 64
+    assert options["mask"]["threshold"] == "fixed"
+    assert options["mask"]["level"] == 0.35
+    assert options["mask"]["colour"] is False
