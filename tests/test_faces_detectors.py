@@ -110,7 +110,8 @@ def test_an_opencv_without_cascades_says_so(monkeypatch: pytest.MonkeyPatch) -> 
 def test_of_overlapping_boxes_the_surest_stays() -> None:
     sure, weak = Detection(Box(0, 0, 100, 100), 0.9), Detection(Box(10, 0, 110, 100), 0.5)
     inside, other = Detection(Box(40, 40, 70, 70), 0.8), Detection(Box(200, 0, 300, 100), 0.3)
-    assert distinct([weak, other, inside, sure]) == [sure, other]
+    around = Detection(Box(-90, -90, 190, 190), 0.7)
+    assert distinct([weak, other, inside, around, sure]) == [sure, other]
 
 
 class FakeYuNet:

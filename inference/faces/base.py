@@ -113,15 +113,20 @@ class Detector(abc.ABC):
 def distinct(found: Sequence[Detection], most: float = 0.3) -> List[Detection]:
     """The detections, surest first, without those that overlap a surer one by more than ``most``.
 
-    A box that lies mostly inside a surer one goes, too: cascades like to see a face in a face.
+    Of two of which one holds the middle of the other only the surer stays, too: cascades like to
+    see a face in a face, and round one.
     """
     kept: List[Detection] = []
     for one in sorted(found, key=lambda d: (-d.score, d.box)):
-        if all(one.box.overlap(o.box) <= most and not _inside(one.box, o.box) for o in kept):
+        if not any(_same_place(one.box, other.box, most) for other in kept):
             kept.append(one)
     return kept
 
 
-def _inside(box: Box, other: Box) -> bool:
-    x, y = box.middle
-    return other.x0 < x < other.x1 and other.y0 < y < other.y1 and box.area < 0.5 * other.area
+def _same_place(box: Box, other: Box, most: float) -> bool:
+    return box.overlap(other) > most or _holds(box, other) or _holds(other, box)
+
+
+def _holds(box: Box, other: Box) -> bool:
+    x, y = other.middle
+    return box.x0 < x < box.x1 and box.y0 < y < box.y1
