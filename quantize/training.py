@@ -172,7 +172,7 @@ class Trainer:
             self.save(folder / "last.pth")
 
     def _end_epoch(self, on_epoch: Optional[Callable[[int, Optional[Validation]], Any]]) -> None:
-        found = validate(self.model, self.validation) if self.validation else None
+        found = self._validated()
         self._keep_best(found)
         if found is not None:
             if found.video_auc > self.best_video_auc:
@@ -186,6 +186,9 @@ class Trainer:
                 )
         if on_epoch is not None:
             on_epoch(self.epoch - 1, found)
+
+    def _validated(self) -> Optional[Validation]:
+        return validate(self.model, self.validation) if self.validation else None
 
     def _train(self, batch: Batch) -> StepReport:
         rate = self.plan.rate(self.step, self.steps)
@@ -291,11 +294,18 @@ class Trainer:
         """Writes all that ``restore`` needs; plain tensors and values, nothing to execute."""
         content = {
             "format": CHECKPOINT_FORMAT,
+            "plan": asdict(self.plan),
+            "samples": len(self.samples),
+            **self._state(),
+        }
+        with replacing(path) as temporary:
+            torch.save(content, str(temporary))
+
+    def _state(self) -> Dict[str, Any]:
+        return {
             "state_dict": self.model.state_dict(),
             "optimizer": self._adam.state_dict(),
             "torch_rng": torch.get_rng_state(),
-            "plan": asdict(self.plan),
-            "samples": len(self.samples),
             "step": self.step,
             "epoch": self.epoch,
             "best": self.best,
@@ -304,8 +314,6 @@ class Trainer:
             "stale": self._stale,
             "stopped_early": self.stopped_early,
         }
-        with replacing(path) as temporary:
-            torch.save(content, str(temporary))
 
     def restore(self, path: Path) -> None:
         """Continues from a checkpoint written by ``save``.
@@ -331,6 +339,9 @@ class Trainer:
                 "; ".join(different),
                 "repeat the options it was begun with, or start afresh in another folder",
             )
+        self._set_state(content)
+
+    def _set_state(self, content: Mapping[str, Any]) -> None:
         self.model.load_state_dict(content["state_dict"])
         self._adam.load_state_dict(content["optimizer"])
         torch.set_rng_state(content["torch_rng"])
