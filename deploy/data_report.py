@@ -24,6 +24,8 @@ def extraction_text(result: Extraction, masks: bool) -> str:
         f"{result.target}: {result.crops} {what} from {result.done} of {result.videos} videos"
         f"{again}" + (f" ({labels})" if labels else "")
     ]
+    for how, count in sorted(result.faces.items(), key=lambda item: -item[1]):
+        lines.append(f"Faces: {how} ({count} {'video' if count == 1 else 'videos'})")
     if result.skipped:
         lines.append(f"Left out: {len(result.skipped)}")
         lines += _some([f"{name}: {why}" for name, why in result.skipped.items()])

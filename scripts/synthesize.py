@@ -1,6 +1,7 @@
 """Writes synthetic face crops, authentic and manipulated, in the layout of DFDC; or one clip.
 
 python scripts/synthesize.py --output data/train --videos 3600 --frames 2 --split train
+python scripts/synthesize.py --pairs data/videos --videos 40 --frames 60 --size 320
 python scripts/synthesize.py --clip talking.mp4 --seed 3 --fake 2.5 5.0
 """
 
@@ -15,6 +16,7 @@ from tqdm import tqdm
 
 from deepfake_fpga.errors import ToolkitError
 from deepfake_fpga.quantize.synthetic import SPLITS, make_clip, make_dataset
+from deepfake_fpga.quantize.synthetic_pairs import make_pairs
 
 
 def main() -> int:
@@ -25,6 +27,9 @@ def main() -> int:
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--output", type=Path, help="folder of the data set")
     target.add_argument("--clip", type=Path, help="an .mp4 file instead of a data set")
+    target.add_argument(
+        "--pairs", type=Path, help="folder for videos of originals and fakes made of them"
+    )
     parser.add_argument("--videos", type=int, default=200, help="half of them manipulated")
     parser.add_argument("--frames", type=int, default=2, help="crops of each video")
     parser.add_argument(
@@ -59,6 +64,11 @@ def main() -> int:
         print(
             f"{args.output}: {crops} crops of {len(metadata)} videos, {fakes} of them manipulated"
         )
+        return 0
+    if args.pairs:
+        split = args.split or "train"
+        records = make_pairs(args.pairs, args.videos // 2, args.frames, args.seed, split, args.size)
+        print(f"{args.pairs}: {len(records)} videos of {args.frames} frames, truth.npz")
         return 0
     with tqdm(total=round(args.seconds * args.fps), unit="frame") as bar:
         clip = make_clip(

@@ -55,6 +55,7 @@ def test_four_commands_lead_from_videos_to_a_checked_split(
     out = capsys.readouterr().out
     assert "12 crops with masks from 6 of 6 videos (6 FAKE, 6 REAL)" in out
     assert f"data split {faces}" in out
+    assert "Faces: whole, small and nearly square: a crop of a face already (6 videos)" in out
     assert call("split", faces, "-o", split, "--parts", "train=2,test=1") == 0
     out = capsys.readouterr().out
     assert "No two parts share a video, an original or a named person" in out

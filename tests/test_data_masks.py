@@ -157,6 +157,28 @@ def test_boxes_from_a_file_are_cut_out(kept: Path, tmp_path: Path, pairs: List[P
     assert overlap(mask, pairs[0].masks[frame][34:106, 34:106]) > 0.7
 
 
+def test_faces_in_a_wide_picture_are_found_and_cut_out(tmp_path: Path) -> None:
+    pair = make_pair("test", 3, 0, 3, 224)
+    rng = np.random.RandomState(0)
+    wall = cv2.GaussianBlur(rng.randint(60, 200, (360, 640, 3)).astype(np.uint8), (0, 0), 9)
+    wide = {}
+    for name, pictures in (("real", pair.original), ("fake", pair.fake)):
+        frames = [wall.copy() for _ in pictures]
+        for frame, picture in zip(frames, pictures):
+            frame[80:304, 200:424] = picture
+        wide[name] = write(tmp_path / f"{name}.mp4", frames)
+    cutting = cut_video(wide["fake"], "fake.mp4", OFTEN, True, wide["real"])
+    assert cutting.faces.startswith("cascade, ")
+    assert len(cutting.crops) == 3
+    for crop in cutting.crops:
+        x, y, side = crop.about["square"]
+        assert crop.picture.shape == (side, side, 3)
+        truth = np.zeros((360, 640), bool)
+        truth[80:304, 200:424] = pair.masks[crop.about["frame"]]
+        assert crop.mask is not None
+        assert overlap(crop.mask, truth[y : y + side, x : x + side]) > 0.8
+
+
 def spoil(videos: Path) -> Dict[str, str]:
     """Spoils all pairs but the first; gives a part of the reason of each."""
     metadata = json.loads((videos / "metadata.json").read_text())

@@ -101,10 +101,12 @@ class Cutting:
     Attributes:
         crops: in order of frames, then of faces.
         notes: what was chosen, and what was left out.
+        faces: how faces were found, and why so.
     """
 
     crops: List[Crop] = field(default_factory=list)
     notes: List[str] = field(default_factory=list)
+    faces: str = ""
 
 
 def cut_video(
@@ -203,6 +205,9 @@ class _Cutter:
         Raises:
             DataError: there is none.
         """
+        self.cutting.faces = "; ".join(
+            f"{choice.method}, {choice.reason}" for choice in self._finder.choices
+        )
         left = [f"{count} times {why}" for why, count in sorted(self.left.items())]
         if not self.cutting.crops:
             seen = "; ".join(left) or "it has no frames"
@@ -224,7 +229,10 @@ class _Cutter:
                 self.left[f"the face is {one.status.value}"] += 1
                 continue
             face = one.face
-            yield face.square, face.turns, {"face": face.track, "box": list(face.box)}
+            about = {"face": face.track, "box": list(face.box), "square": list(face.square)}
+            if face.turns:
+                about["turns"] = face.turns
+            yield face.square, face.turns, about
 
     def _add(self, image: Image, theirs: Optional[Image], about: Dict[str, Any]) -> None:
         mask: Optional[np.ndarray] = None

@@ -77,6 +77,7 @@ class Extraction:
         resumed: how many of those were done before.
         crops: how many crops there are.
         labels: crops of each label.
+        faces: how faces were found and why so, to the number of videos.
         skipped: video to why it gave none.
         notes: what else is to be known.
     """
@@ -87,6 +88,7 @@ class Extraction:
     resumed: int = 0
     crops: int = 0
     labels: Dict[str, int] = field(default_factory=dict)
+    faces: Dict[str, int] = field(default_factory=dict)
     skipped: Dict[str, str] = field(default_factory=dict)
     notes: List[str] = field(default_factory=list)
 
@@ -228,7 +230,7 @@ def _do(job: Job, parcel: Parcel, options: CropOptions) -> Dict[str, Any]:
             about["mask"] = f"masks/{job.stem}_{number}.gif"
             parcel.write(about["mask"], gif_bytes(crop.mask))
         line["crops"].append(about)
-    line["notes"] = cutting.notes
+    line["notes"], line["faces"] = cutting.notes, cutting.faces
     return line
 
 
@@ -267,6 +269,7 @@ def _conclude(
             continue
         result.done += 1
         result.crops += len(line["crops"])
+        result.faces[line["faces"]] = result.faces.get(line["faces"], 0) + 1
         if job.video is not None:
             records[job.video.name] = dict(job.video.record)
             labels[job.video.label or "unknown"] += len(line["crops"])
