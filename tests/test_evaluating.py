@@ -54,7 +54,7 @@ from deepfake_fpga.inference.faces import FaceOptions
 from deepfake_fpga.inference.faces.options import Kind
 from deepfake_fpga.inference.records import Frame, Status
 from deepfake_fpga.inference.session import Session
-from deepfake_fpga.inference.verdicts import Rules
+from deepfake_fpga.inference.verdicts import Rules, State
 
 from .clips import level, write_clip
 from .evaluating import PaintedSession, paint, table_of, write_crops
@@ -713,8 +713,11 @@ def test_the_page_is_whole_and_says_it_in_words(
     assert reader.fetched == []
     assert "<script" not in text
     said = " ".join(reader.words)
-    right = record["devices"]["float"]["video"]["accuracy"]
-    assert f"{100 * right['value']:.1f} % of 24 videos are told right" in said
+    right = record["devices"]["float"]["video"]["accuracy_decided"]
+    states = [video.state for video in found.tables["float"].videos]
+    undecided = sum(state is State.INCONCLUSIVE for state in states)
+    assert f"Where the detector decides, {100 * right['value']:.1f} % of its answers" in said
+    assert f"it leaves {undecided} of 24 videos undecided" in said
     assert "12 manipulated and 12 authentic videos" in said
     for heading in ("Strict or mild (ROC)", "Can the probability be believed (reliability)",
                     "Right and wrong (confusion)", "Robustness (sim)", "Where the devices differ",
@@ -738,6 +741,9 @@ def test_the_page_of_one_kind_only(tmp_path: Path, model: Path) -> None:
     write_eval_page(tmp_path / "out" / "eval.html", record)
     text = (tmp_path / "out" / "eval.html").read_text()
     assert "all judged videos are manipulated" in text
+    # Two videos: next to nothing is known.
+    assert "50.0 % of its answers are right (for other such videos 0.0 to 100.0 %)" in text
+    assert "These are only 2 videos: all intervals are a rough guide." in text
     assert record["devices"]["sim"]["video"]["auc"]["value"] is None
     assert record["devices"]["sim"]["curves"]["video"]["roc"] is None
     assert "all judged frames are manipulated" in terminal_text(record, [])

@@ -66,14 +66,14 @@ def _first(record: Record) -> Tuple[str, Record]:
 
 def _sentence(record: Record) -> str:
     _, device = _first(record)
-    counts, right = device["counts"], device["video"]["accuracy"]
+    total, right = device["counts"]["videos"], device["video"]["accuracy_decided"]
+    undecided = sum(own["inconclusive"] for own in device["confusion"].values())
     if right["value"] is None:
-        return f"{counts['videos']} videos were measured."
-    text = f"{100 * right['value']:.1f} % of {counts['videos_judged']} videos are told right"
+        return f"Of {total} videos not one could be decided."
+    text = f"Where the detector decides, {100 * right['value']:.1f} % of its answers are right"
     if right["low"] is not None:
-        low, high = 100 * right["low"], 100 * right["high"]
-        text += f"; for other such videos between {low:.1f} % and {high:.1f} %"
-    return text + "."
+        text += f" (for other such videos {100 * right['low']:.1f} to {100 * right['high']:.1f} %)"
+    return f"{text}; it leaves {undecided} of {total} videos undecided."
 
 
 def _answer(record: Record) -> Section:
