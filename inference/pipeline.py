@@ -325,8 +325,10 @@ class _Run:
                     item.look = self.faces.look(frame, wanted)
                 if item.look is None or item.look.whole:
                     item.fitted = [fit(frame.image, self.preprocessing)]
+                if item.look is not None and frame.video is None:
+                    self._locate(item)  # an image: nothing that came before matters
             if not self.keep_images and item.look is None:
-                item.frame = replace(frame, image=None)
+                item.frame = replace(item.frame, image=None)
         ended = time.perf_counter()
         with self._meter_lock:
             self.meter.seconds["decode"] += decoded - start
@@ -342,8 +344,8 @@ class _Run:
         """Follows the faces of the next frame and cuts them out."""
         assert self.faces is not None
         assert item.look is not None
-        start = time.perf_counter()
         item.faces = self.faces.locate(item.origin, item.frame, item.look)
+        item.look = None
         item.frame = marked(item.frame, item.faces)
         if item.faces is not None:
             item.fitted = [one.picture for one in item.faces if one.picture is not None]
@@ -353,8 +355,6 @@ class _Run:
             item.fitted = [fit(item.frame.image, self.preprocessing)]
         if not self.keep_images:
             item.frame = replace(item.frame, image=None)
-        about = {"source": item.frame.source, "frame": item.frame.index}
-        self._count("pre", start, "faces", about)
 
     def _feed(self) -> None:
         size = (self.preprocessing.height, self.preprocessing.width, 3)
@@ -371,7 +371,10 @@ class _Run:
                 break
             for item in chunk:
                 if item.look is not None:
+                    start = time.perf_counter()
                     self._locate(item)
+                    about = {"source": item.frame.source, "frame": item.frame.index}
+                    self._count("pre", start, "faces", about)
                 for place, picture in enumerate(item.fitted):
                     if used == self.session.batch:
                         self._submit(images, frames)

@@ -8,6 +8,7 @@ came before.
 from __future__ import annotations
 
 import math
+import threading
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Dict, List, Optional, Sequence
@@ -68,7 +69,7 @@ class Located:
         return replace(self, picture=None)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Choice:
     """How the faces of some pictures or videos were found.
 
@@ -82,7 +83,7 @@ class Choice:
 
 
 NAMED = 20
-"""Files named in the summary for each choice."""
+"""Videos named in the summary for each choice."""
 
 LANES = 4096
 """Videos of which the state is kept; all but the last of each source are over."""
@@ -116,6 +117,8 @@ class FaceFinder:
             self.preprocessing = framing(preprocessing, self.detector.name)
         self._may_be_crops = options.kind is Kind.AUTO and options.boxes is None
         self.choices: Counter[Choice] = Counter()
+        self._lock = threading.Lock()
+        self._whole_video: Optional[VideoInfo] = None
         self._names: Dict[Choice, List[str]] = {}
         self._clocks: Dict[int, _Clock] = {}
         self._lanes: Dict[int, _Lane] = {}
@@ -139,13 +142,17 @@ class FaceFinder:
         image = frame.image
         if image is None or self.detector is None:
             return Look(whole=True)
+        if frame.video is not None and frame.video is self._whole_video:
+            return Look(whole=True)  # decided already, however far ahead this thread may be
         if self._may_be_crops and crop_by_size(*image.shape[:2]):
             return Look(whole=True)
         found = self.detector.detect(image, frame) if wanted else None
         return Look(False, found, None if frame.video is None else spread(image))
 
     def locate(self, origin: int, frame: Frame, look: Look) -> Optional[List[Located]]:
-        """The faces of a frame, by track; called for every frame with a picture, in order.
+        """The faces of a frame, by track; called for the frames of a video in order.
+
+        Images may come in any order and on any thread, as each is for itself.
 
         Args:
             origin: position of its source among those of the run.
@@ -196,9 +203,9 @@ class FaceFinder:
                     "method": choice.method,
                     "reason": choice.reason,
                     "files": count,
-                    "first": self._names[choice],
+                    "videos": self._names[choice],
                 }
-                for choice, count in self.choices.items()
+                for choice, count in sorted(self.choices.items())
             ],
         }
 
@@ -215,13 +222,16 @@ class FaceFinder:
                 reason = f"larger than a crop of a face; {self.reason}"
         method = "whole" if whole or self.detector is None else self.detector.name
         choice = Choice(method, reason)
-        self.choices[choice] += 1
-        names = self._names.setdefault(choice, [])
-        if len(names) < NAMED:
-            names.append(frame.source)
+        with self._lock:
+            self.choices[choice] += 1
+            names = self._names.setdefault(choice, [])
+            if len(names) < NAMED and frame.video is not None:
+                names.append(frame.source)
         sure = 0.0 if self.detector is None else self.detector.sure
         lane = _Lane(frame.video, whole, Tracker(self.options.following, sure))
         if frame.video is not None:
+            if whole:
+                self._whole_video = frame.video
             self._lanes.pop(origin, None)
             self._lanes[origin] = lane
             while len(self._lanes) > LANES:
