@@ -451,22 +451,23 @@ class _Run:
 
     def _result(self, item: _Prepared, name: str) -> FrameResult:
         """The result of a frame, from the answers to its pictures."""
+        if item.fitted and not item.faces:
+            real, mask, name, logits = self._answered.popleft()
+            threshold, origin = self.threshold, item.origin
+            return FrameResult(item.frame, real, mask, name, threshold, origin, logits)
         unknown = FrameResult(item.frame, None, None, name, self.threshold, item.origin)
         if not item.faces:
-            return self._answer(unknown) if item.fitted else unknown
+            return unknown
         faces = []
         for one in item.faces:
             face = replace(unknown, face=one.face)
             if one.status is Status.OK:
-                faces.append(self._answer(face))
+                real, mask, device, logits = self._answered.popleft()
+                faces.append(replace(face, real=real, mask=mask, device=device, logits=logits))
             else:
                 kept_out = replace(item.frame, status=one.status, reason=one.reason)
                 faces.append(replace(face, frame=kept_out))
         return summed_up(item.frame, faces, unknown)
-
-    def _answer(self, result: FrameResult) -> FrameResult:
-        real, mask, device, logits = self._answered.popleft()
-        return replace(result, real=real, mask=mask, device=device, logits=logits)
 
     def _inherit(self, item: _Prepared) -> FrameResult:
         latest = self._latest.get(item.origin)
