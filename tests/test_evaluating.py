@@ -196,6 +196,18 @@ def test_exact_binomial_interval() -> None:
     assert binomial_interval(1, 10) == pytest.approx((0.00253, 0.44502), abs=1e-5)
 
 
+def test_a_loss_against_a_perfect_one_has_an_interval() -> None:
+    videos = {f"{'fr'[i % 2]}{i}": [0.9 if i % 2 == 0 else 0.1] for i in range(20)}
+    perfect = measure(table_of(videos), QUICK)
+    wrong = measure(table_of({**videos, "f0": [0.2], "f2": [0.3], "r1": [0.8]}), QUICK)
+    assert perfect.figures["frame"]["accuracy"].low is None
+    loss = difference(wrong, perfect, "frame", "accuracy")
+    assert loss.value == pytest.approx(-0.15)
+    assert -0.4 < cast(float, loss.low) < -0.15 < cast(float, loss.high) <= 0
+    alone = measure(table_of({"fa": [0.9], "ra": [0.1]}), QUICK)
+    assert difference(alone, alone, "frame", "auc").low is None
+
+
 # --- scoring -------------------------------------------------------------------------------------
 
 
@@ -218,6 +230,18 @@ def test_scores_and_masks_come_back_as_planted(tmp_path: Path, model: Path) -> N
     assert masks["iou_per_frame"].value == pytest.approx(1 / 3)
     assert table.rows[2].boundary is None
     assert 0 < cast(float, masks["boundary_f"].value) < 1
+
+
+def test_masks_that_do_not_fit_are_told(tmp_path: Path, model: Path) -> None:
+    data = write_crops(tmp_path / "faces", {"fa": [0.8], "fb": [0.9]}, masks={"fa": block(0, 0)})
+    assert cv2.imwrite(str(data / "masks" / "fa_0.png"), np.zeros((9, 9), np.uint8))
+    (data / "masks" / "fb_0.gif").write_bytes(b"GIF89a no picture")
+    found = run(read_material([data]), tmp_path / "out", {"sim": PaintedSession(model)})
+    assert found.devices[0].measures.counts["frames_with_mask"] == 0
+    notes = found.devices[0].notes
+    assert any("is 9x9, its crop 32x32" in note for note in notes)
+    assert any("cannot be" in note and "fb_0.gif" in note for note in notes)
+    assert "its crop 32x32" in terminal_text(write_evaluation(found, tmp_path / "out"), [])
 
 
 def test_an_interrupted_run_goes_on(tmp_path: Path, model: Path) -> None:

@@ -66,12 +66,14 @@ class Figure:
             such.
         high: likewise.
         reason: why something is ``None``.
+        thin: whether there are too few videos for any interval, of a difference too.
     """
 
     value: Optional[float]
     low: Optional[float] = None
     high: Optional[float] = None
     reason: str = ""
+    thin: bool = False
 
     def to_json(self) -> Dict[str, Any]:
         """A JSON object, rounded to six digits."""
@@ -175,8 +177,8 @@ def difference(ours: Measures, theirs: Measures, level: str, name: str) -> Figur
         return Figure(None, reason=first.reason or second.reason)
     both = ours.samples[level][name] - theirs.samples[level][name]
     change = first.value - second.value
-    if first.low is None or second.low is None:
-        return Figure(change, reason=first.reason or second.reason)
+    if first.thin or second.thin:
+        return Figure(change, reason=first.reason or second.reason, thin=True)
     return _with_interval(change, both)
 
 
@@ -324,7 +326,7 @@ class _Level:
         if none or np.isnan(value):
             self._figures[name] = Figure(None, reason=none or "not defined")
         elif thin:
-            self._figures[name] = Figure(float(value), reason=f"no interval: {thin}")
+            self._figures[name] = Figure(float(value), reason=f"no interval: {thin}", thin=True)
         else:
             figure = _with_interval(float(value), samples)
             if figure.low is not None and figure.low == figure.high:

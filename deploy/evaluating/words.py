@@ -154,6 +154,10 @@ def terminal_text(record: Record, written: Sequence[str]) -> str:
             lines += ["", f"{name}, the same perturbed:", table(rows, 1)]
     if record["baseline"]:
         lines += ["", *baseline_lines(record["baseline"])]
+    for name in names:
+        lines += [f"note: {name}: {text}" for text in devices[name]["notes"][:5]]
+        if len(devices[name]["notes"]) > 5:
+            lines.append(f"note: {name}: {len(devices[name]['notes']) - 5} more, in eval.json")
     lines += [f"note: {text}" for text in undefined(record)[:5]]
     lines += ["written: " + ", ".join(written)]
     return "\n".join(lines)
