@@ -241,6 +241,9 @@ def test_masks_that_do_not_fit_are_told(tmp_path: Path, model: Path) -> None:
     notes = found.devices[0].notes
     assert any("is 9x9, its crop 32x32" in note for note in notes)
     assert any("cannot be" in note and "fb_0.gif" in note for note in notes)
+    again = PaintedSession(model)
+    assert run(read_material([data]), tmp_path / "out", {"sim": again}).devices[0].notes == notes
+    assert again.judged == 0
     assert "its crop 32x32" in terminal_text(write_evaluation(found, tmp_path / "out"), [])
 
 

@@ -133,21 +133,17 @@ class RowSink(Sink):
 
     Args:
         sources: the clips in the order in which they are read.
-        done: called with a clip and its rows.
-
-    Attributes:
-        notes: masks that could not be used.
+        done: called with a clip, its rows and what was found wrong with it.
     """
 
     renders = True
 
     def __init__(
-        self, sources: Sequence[ClipSource], done: Callable[[Clip, List[Row]], None]
+        self, sources: Sequence[ClipSource], done: Callable[[Clip, List[Row], List[str]], None]
     ) -> None:
         self._sources, self._done = sources, done
         self._rows: List[Row] = []
         self._at = 0
-        self.notes: List[str] = []
 
     def render(self, result: FrameResult) -> List[Row]:
         """The rows of one frame."""
@@ -180,7 +176,9 @@ class RowSink(Sink):
 
     def _until(self, origin: int) -> None:
         while self._at < origin:
-            self._done(self._sources[self._at].clip, self._rows)
+            source = self._sources[self._at]
+            notes = [f"{source.name}: {note}" for note in source.notes]
+            self._done(source.clip, self._rows, notes)
             self._rows = []
             self._at += 1
 
@@ -196,11 +194,11 @@ class RowSink(Sink):
             try:
                 mask = read_mask(path)
             except DataError as error:
-                self.notes.append(str(error))
+                source.notes.append(str(error))
                 return row
             if mask.shape != (row.height, row.width):
                 wrong = f"{mask.shape[1]}x{mask.shape[0]}, its crop {row.width}x{row.height}"
-                self.notes.append(f"the mask {path} is {wrong}")
+                source.notes.append(f"the mask {path} is {wrong}")
                 return row
             truth = fit_mask(mask, size)
         counts = Counts.of(result.mask, truth)
@@ -224,13 +222,14 @@ class ScoreCache:
         self.path = path
         self._head = json.dumps({"schema": SCHEMA, **key}, sort_keys=True)
         self.rows: Rows = {}
+        self.notes: Dict[str, List[str]] = {}
         good = 0
         if path.is_file():
             lines = path.read_bytes().splitlines(keepends=True)
             if lines and lines[0].rstrip(b"\n").decode("utf-8", "replace") == self._head:
                 good = len(lines[0])
                 for line in lines[1:]:
-                    if not self._take(line):
+                    if not line.endswith(b"\n") or not self._take(line):
                         break
                     good += len(line)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -240,10 +239,10 @@ class ScoreCache:
         if not good:
             self._file.write(f"{self._head}\n".encode())
 
-    def add(self, clip: Clip, rows: List[Row]) -> None:
-        """Keeps the rows of a clip that has ended."""
-        self.rows[clip.name] = rows
-        line = json.dumps({"clip": clip.name, "rows": rows}, allow_nan=False)
+    def add(self, clip: Clip, rows: List[Row], notes: List[str]) -> None:
+        """Keeps what was found of a clip that has ended."""
+        self.rows[clip.name], self.notes[clip.name] = rows, notes
+        line = json.dumps({"clip": clip.name, "notes": notes, "rows": rows}, allow_nan=False)
         self._file.write(f"{line}\n".encode())
         self._file.flush()
 
@@ -254,10 +253,12 @@ class ScoreCache:
     def _take(self, line: bytes) -> bool:
         try:
             record = json.loads(line.decode("utf-8"))
-            self.rows[str(record["clip"])] = [Row(*row) for row in record["rows"]]
+            rows = [Row(*row) for row in record["rows"]]
+            self.notes[str(record["clip"])] = [str(note) for note in record["notes"]]
+            self.rows[str(record["clip"])] = rows
         except (ValueError, KeyError, TypeError):
             return False
-        return line.endswith(b"\n")
+        return True
 
 
 def cache_path(folder: Path, device: str, change: Optional[Perturbation], key: Any) -> Path:
@@ -313,8 +314,8 @@ def score(
                 before + done, None if total is None else before + total
             ),
         )
-    notes = [f"{source.name}: {note}" for source in sources for note in source.notes]
+    notes = [note for clip in material.clips for note in cache.notes[clip.name]]
     rows = {clip.name: cache.rows[clip.name] for clip in material.clips}
     if finder is not None:
         notes += finder.notes()
-    return rows, [*notes, *sink.notes]
+    return rows, notes
