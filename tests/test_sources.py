@@ -7,7 +7,8 @@ import sys
 import wave
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Callable
+from types import SimpleNamespace
+from typing import Any, Callable, cast
 
 import cv2
 import numpy as np
@@ -20,9 +21,15 @@ from deepfake_fpga.errors import (
     UnsupportedError,
     UsageError,
 )
-from deepfake_fpga.inference.records import Status
+from deepfake_fpga.inference.records import Status, VideoInfo
 from deepfake_fpga.inference.sources import VideoSource, open_images, open_video
-from deepfake_fpga.inference.sources.av_video import AvVideoSource, matrix_angle
+from deepfake_fpga.inference.sources.av_video import (
+    AvVideoSource,
+    _Landing,
+    _Timeline,
+    matrix_angle,
+)
+from deepfake_fpga.inference.sources.base import TimedRead
 from deepfake_fpga.inference.sources.cv_video import CvVideoSource
 from deepfake_fpga.inference.sources.images import decode
 
@@ -399,3 +406,25 @@ def test_beginning_later_does_not_decode_what_comes_before(tmp_path: Path) -> No
     assert (first.index, first.time) == (180, 9.0)
     source.begin = 9.45
     assert next(iter(source)).index == 180  # the key frame before
+
+
+def test_what_a_decoder_gives_from_before_a_key_frame_is_not_counted(tmp_path: Path) -> None:
+    """After a seek into an open group of pictures its first frames refer to what was skipped."""
+
+    def packet(pts: int) -> Any:
+        return SimpleNamespace(size=9, pts=pts, is_discard=False)
+
+    def frame(pts: int) -> Any:
+        return SimpleNamespace(pts=pts, is_corrupt=False, rotation=0)
+
+    base = Fraction(1, 100)
+    info = VideoInfo(tmp_path, Fraction(10), base, Fraction(0), None)
+    timeline = _Timeline(SimpleNamespace(info=info, name="x"))  # type: ignore[arg-type]
+    timeline.skip(_Landing(pts=700, index=70))
+    for pts in (700, 680, 690, 710):
+        timeline.expect(packet(pts))
+    assert list(timeline.failed(packet(680), "refers to nothing")) == []
+    assert list(timeline.decoded(frame(690))) == []
+    reads = [*timeline.decoded(frame(700)), *timeline.decoded(frame(710)), *timeline.finish()]
+    assert [cast(TimedRead, read).time for read in reads] == [7.0, 7.1]
+    assert timeline.index == 72

@@ -137,6 +137,7 @@ def test_a_folder_of_images_and_videos_is_read_in_order(tmp_path: Path) -> None:
     write_clip(tmp_path / "f_10.avi", 3, codec="mjpeg", pix_fmt="yuvj420p")
     grey(tmp_path / "f_11.png", 51)
     (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "f_3.png").mkdir()
     source = open_folder(str(tmp_path))
     assert (source.kind, source.length) == ("mixed", None)
     frames = list(source)

@@ -8,6 +8,7 @@ import http.server
 import threading
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Callable, ClassVar, Dict, Iterator, List, Optional, Sequence
 
 import cv2
@@ -17,6 +18,7 @@ import pytest
 from deepfake_fpga.errors import MissingError, WorkError
 from deepfake_fpga.inference.records import Frame, Status
 from deepfake_fpga.inference.sources import camera as camera_module
+from deepfake_fpga.inference.sources import streams
 from deepfake_fpga.inference.sources.camera import device_of, open_camera
 from deepfake_fpga.inference.sources.live import Connection, LiveOptions, LiveSource, LostError
 from deepfake_fpga.inference.sources.streams import (
@@ -401,3 +403,50 @@ def test_words_for_cameras() -> None:
         "/dev/video3",
     )
     assert device_of("clip.mp4") is device_of("/dev/videos") is device_of("camera:") is None
+
+
+def test_a_slow_reader_is_not_the_sender_s_silence() -> None:
+    clock = Clock()
+    source = scripted(clock, [Scripted(clock, 0, 2), 5.0, Scripted(clock, 2, 4), 99.0])
+    found = []
+    for read in source.reads():
+        found.append(read())
+        if len(found) < 4:
+            clock.now += 500.0  # far more than the patience of 30 seconds
+    assert numbers(found) == [0, 1, 2, 3]
+    assert "5.1 s in all" in source.notes[0]
+
+
+def test_waits_grow_up_to_a_limit() -> None:
+    clock = Clock()
+    waits: List[float] = []
+
+    class Waiting(threading.Event):
+        def wait(self, timeout: Optional[float] = None) -> bool:
+            assert timeout is not None
+            waits.append(timeout)
+            clock.now += timeout
+            return False
+
+    source = scripted(clock, [Scripted(clock, 0, 1)], silence=40, first_wait=0.5, longest_wait=10)
+    source._stopped = Waiting()
+    assert numbers(collect(source)) == [0]
+    assert waits == pytest.approx([0.5, 1, 2, 4, 8, 10, 10, 4.5])
+
+
+@pytest.mark.parametrize(("scheme", "tcp"), [("rtsp", True), ("rtsps", True), ("http", False)])
+def test_rtsp_comes_by_tcp(scheme: str, tcp: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By UDP, what a busy host misses is lost, and pictures are torn."""
+    asked: Dict[str, Any] = {}
+
+    def opened(url: str, **options: Any) -> None:
+        asked.update(options)
+        raise ValueError("not here")
+
+    error = type("FFmpegError", (Exception,), {})
+    fake = SimpleNamespace(open=opened, error=SimpleNamespace(FFmpegError=error))
+    monkeypatch.setattr(streams, "load_av", lambda: fake)
+    with pytest.raises(WorkError, match="not here"):
+        open_stream(f"{scheme}://cam/1", LiveOptions(timeout=3))
+    assert asked["options"] == ({"rtsp_transport": "tcp"} if tcp else {})
+    assert asked["timeout"] == (3, 3)

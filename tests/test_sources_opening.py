@@ -302,7 +302,9 @@ def test_jpegs_are_told_apart_wherever_the_pieces_are_cut(piece: int) -> None:
     thumb = whole[0]
     segment = b"\xff\xe5" + (len(thumb) + 2).to_bytes(2, "big") + thumb
     whole[3] = whole[3][:2] + segment + whole[3][2:]
-    parts = [b"junk", whole[0], whole[1], b"\r\n--frame\r\n", *whole[2:]]
+    parts = [b"junk", whole[0], whole[1]]
+    for data in whole[2:]:
+        parts += [b"\r\n--frame\r\n", data]
     assert list(split(Pipe(b"".join(parts), piece))) == whole  # type: ignore[arg-type]
 
 

@@ -231,3 +231,20 @@ def test_results_of_several_sources_share_batches() -> None:
         for result in results:
             assert result.real == pytest.approx(result.frame.index / 65536)
     assert sum(session.sizes) == 41
+
+
+def test_sources_that_all_have_frames_take_turns() -> None:
+    sources = [LiveSource(100, free=True), LiveSource(100, free=True)]
+    held: List[List[int]] = [[], []]
+    for source, seen in zip(sources, held):
+        source.before = seen.append
+    reads = together(sources)
+    origins = [item[0] for item in [next(reads)] if item is not None]
+    while min(map(len, held)) <= AHEAD:  # both queues are full, and both threads wait
+        threading.Event().wait(0.01)
+    for _ in range(10):
+        item = next(reads)
+        assert item is not None
+        origins.append(item[0])
+    reads.close()
+    assert origins[1:] in ([0, 1] * 5, [1, 0] * 5)
