@@ -205,6 +205,12 @@ def broken_metadata(data: Path) -> None:
     (data / "test" / "metadata.json").write_text("{")
 
 
+def link_to_nowhere(data: Path) -> None:
+    path = data / "train/crops/r1_0.png"
+    path.unlink()
+    path.symlink_to("/nowhere/at/all.png")
+
+
 K = Kind
 PLANTED: List[Tuple[Callable[[Path], None], Dict[Kind, str]]] = [
     (same_original, {K.LEAK_ORIGINAL: "r1"}),
@@ -218,6 +224,7 @@ PLANTED: List[Tuple[Callable[[Path], None], Dict[Kind, str]]] = [
     (truncated_jpeg, {K.TRUNCATED: "train/crops/r1_1.jpg"}),
     (empty, {K.UNREADABLE: "train/crops/f1_1.png"}),
     (no_picture, {K.UNREADABLE: "train/crops/f1_1.png"}),
+    (link_to_nowhere, {K.UNREADABLE: "train/crops/r1_0.png"}),
     (no_mask, {K.MASK_MISSING: "train/crops/f1_1.png"}),
     (mask_of_another_size, {K.MASK_SIZE: "train/masks/f1_1.gif"}),
     (soft_mask, {K.MASK_VALUES: "train/masks/f1_1.png"}),

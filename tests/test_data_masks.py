@@ -226,6 +226,18 @@ def test_bad_videos_are_listed_and_the_others_done(videos: Path, tmp_path: Path)
     assert read_dataset(tmp_path / "out").problems == []
 
 
+def test_links_to_nowhere_and_odd_names(kept: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    shutil.copy(str(kept / "real0.mp4"), str(folder / "na\udcefve.mp4"))
+    (folder / "gone.mp4").symlink_to("/nowhere/at/all.mp4")
+    result = make(folder, tmp_path / "out", CropOptions(masks=False, frames=1))
+    assert list(result.skipped) == [f"{folder}/gone.mp4"]
+    assert (tmp_path / "out" / "crops" / "na\udcefve_0.png").is_file()
+    again = make(folder, tmp_path / "out", CropOptions(masks=False, frames=1))
+    assert again.resumed == 1
+
+
 def test_an_interrupted_run_goes_on(
     kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

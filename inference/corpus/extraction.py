@@ -63,7 +63,10 @@ class Job:
     def stamp(self) -> str:
         """Changes when the video or its original does."""
         places = [place for place in (self.place, self.original) if place is not None]
-        return " ".join(place.shelf.stamp(place.name) for place in places)
+        try:
+            return " ".join(place.shelf.stamp(place.name) for place in places)
+        except OSError:  # a link that leads nowhere; reading it says so
+            return ""
 
 
 @dataclass

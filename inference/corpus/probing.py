@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import struct
 from pathlib import Path
@@ -40,7 +41,8 @@ def probe(entry: Entry, with_digest: bool, deep: bool) -> Seen:
     """
     seen = _crop(entry) if entry.is_crop else _video(entry, deep)
     if with_digest:
-        seen["sha256"] = _digest(entry.place)
+        with contextlib.suppress(OSError):  # said already
+            seen["sha256"] = _digest(entry.place)
     return seen
 
 
@@ -82,6 +84,8 @@ def cut_off(path: Path) -> str:
 
 def _crop(entry: Entry) -> Seen:
     seen: Seen = {"fault": None, "hash": None, "size": None}
+    if entry.mask is not None:
+        seen["mask"] = _mask(entry.mask)
     try:
         data = entry.place.shelf.read(entry.place.name)
     except OSError as error:
@@ -93,8 +97,6 @@ def _crop(entry: Entry) -> Seen:
     else:
         seen["size"] = list(image.shape[:2])
         seen["hash"] = looks(image)
-    if entry.mask is not None:
-        seen["mask"] = _mask(entry.mask)
     return seen
 
 
@@ -123,17 +125,19 @@ def _mask(place: Place) -> Seen:
 
 def _video(entry: Entry, deep: bool) -> Seen:
     seen: Seen = {"fault": None, "hash": None, "size": None}
-    strange = impostor(entry.place.shelf.read(entry.place.name, 256))
-    if strange:
-        seen["fault"] = ["UNREADABLE", f"it is {strange}"]
-        return seen
     try:
+        strange = impostor(entry.place.shelf.read(entry.place.name, 256))
+        if strange:
+            seen["fault"] = ["UNREADABLE", f"it is {strange}"]
+            return seen
         with entry.place.shelf.file(entry.place.name) as path:
             missing = cut_off(path)
             fault, image = _decoded(path, deep)
-    except (ToolkitError, OSError) as error:
-        cause = error.evidence or error.cause if isinstance(error, ToolkitError) else str(error)
-        seen["fault"] = ["UNREADABLE", cause]
+    except ToolkitError as error:
+        seen["fault"] = ["UNREADABLE", error.evidence or error.cause]
+        return seen
+    except OSError as error:
+        seen["fault"] = ["UNREADABLE", error.strerror or str(error)]
         return seen
     if missing:
         fault = ("TRUNCATED", missing)

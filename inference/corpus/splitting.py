@@ -279,8 +279,17 @@ class _Put:
         _, place, name = task
         target = self._parcel.folder / name
         if self._way == "copy":
-            if not (target.is_file() and target.stat().st_size == place.shelf.size(place.name)):
-                self._parcel.write(name, place.shelf.read(place.name))
+            try:
+                if target.is_file() and target.stat().st_size == place.shelf.size(place.name):
+                    return
+                content = place.shelf.read(place.name)
+            except OSError as error:
+                raise WorkError(
+                    f"{place.path} cannot be read",
+                    error.strerror or str(error),
+                    "deepfake-fpga data check names all such files",
+                ) from error
+            self._parcel.write(name, content)
             return
         source = Path(place.path)
         target.parent.mkdir(parents=True, exist_ok=True)
