@@ -29,7 +29,7 @@ from .journal import (
     progress_of,
     results,
 )
-from .journal.final import left_out, videos
+from .journal.final import give_back, left_out, videos
 from .journal.final import notes as notes_of
 from .journal.folder import locked
 from .journal.planning import Listed
@@ -39,6 +39,7 @@ from .pipeline import Meter, Progress, run_pipeline
 from .run import RECORDS, SUMMARY, RunOptions, about_run, words_of
 from .session import Session, model_sha256
 from .sinks import Format, MaskSink, OverlaySink, OverlayVideoSink, RecordSink, Sink, sink_of
+from .sinks.base import Keeper
 from .sinks.lines import LineSink
 from .sources import FilesSource, Source, VideoSource
 from .sources.content import IMAGE_SUFFIXES
@@ -201,6 +202,7 @@ class _Run:
             sink = sink_of(form, output, at_source=options.rle_at_source, about={})
             if isinstance(sink, LineSink):
                 self.lines.append(sink)
+        self._keepers = [sink for sink in options.viewers if isinstance(sink, Keeper)]
         self._more: List[Path] = []
         if Format.SQLITE in options.formats:
             self._more = [output / name for name in Format.SQLITE.files]
@@ -278,6 +280,7 @@ class _Run:
     def summarize(self, tally: Tally) -> Summary:
         """Writes the summary of all that is in the journal."""
         options, journal = self.options, self.journal
+        give_back(journal, self._keepers)
         outputs = [sink.path for sink in self.lines]
         outputs += self._more
         outputs += [self.output / name for name in ("masks", "overlays")]
@@ -336,7 +339,7 @@ class _Run:
                 sink.write(result, None)
 
     def _once(self, progress: Optional[Progress]) -> None:
-        sink = BlockSink(self.journal, self._sinks, self.lines)
+        sink = BlockSink(self.journal, self._sinks, self.lines, self._keepers)
         expected = _Expected(self.journal, sink, self.meter.done)
         try:
             run_pipeline(

@@ -52,6 +52,7 @@ from deepfake_fpga.inference.selection import Selection
 from deepfake_fpga.inference.sinks import Format
 from deepfake_fpga.inference.sources import open_images
 from deepfake_fpga.inference.summary import Summary, Tally
+from deepfake_fpga.inference.verdicts.gallery import Gallery
 from deepfake_fpga.preprocessing import Square
 
 from .clips import write_clip
@@ -453,6 +454,31 @@ def test_a_selection_holds_for_each_video(tmp_path: Path) -> None:
     listed = open_images(str(write_images(tmp_path / "in", 3)))
     assert inputs_of([listed], RunOptions())[1] == ""
     assert "selection" in inputs_of([listed], RunOptions(selection=selection))[1]
+
+
+def test_frames_kept_of_a_video_outlive_the_run_that_kept_them(tmp_path: Path) -> None:
+    clips = [write_clip(tmp_path / f"{n}.mp4", 20) for n in range(4)]
+    wanted = Gallery()
+    go(videos_of(*clips), tmp_path / "wanted", viewers=(wanted,))
+    output, session = tmp_path / "out", Judge(tmp_path)
+
+    def fail(ticket: int) -> None:
+        if ticket == 6:  # in the third video
+            raise WorkError("The device burned")
+
+    session.on_result = fail
+    with pytest.raises(WorkError, match="burned"):
+        go(videos_of(*clips), output, session, viewers=(Gallery(),))
+    assert items_of(output)[3] == "new"
+    assert "done" in items_of(output)
+    session.on_result = lambda ticket: None
+    found = Gallery()
+    go(videos_of(*clips), output, session, viewers=(found,))
+    assert sorted(found.clips) == sorted(str(clip) for clip in clips)
+    for name, clip in wanted.clips.items():
+        assert found.clips[name].to_json() == clip.to_json()
+        assert found.clips[name].video == clip.video
+        assert found.clips[name].chosen()[0].plain == clip.chosen()[0].plain
 
 
 def test_batches_stay_full_across_blocks(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from typing import IO, Any, Callable, Deque, Dict, Iterator, List, Optional, Seq
 from ...errors import ToolkitError
 from ..records import Frame, FrameResult, Status
 from ..selection import Selection, select
-from ..sinks.base import Sink
+from ..sinks.base import Keeper, Sink
 from ..sinks.lines import LineSink
 from ..sources.base import Collection, Read, Source, lost
 from ..sources.files import read_file
@@ -118,6 +118,7 @@ class BlockSink(Sink):
         make: makes the sinks that write files of their own, anew for each block.
         lines: the sinks that write a line for each result; the records first. They are only asked
             for their lines.
+        keepers: what these keep of a video is stored with it; they get the results before.
 
     Attributes:
         committed: frames of the blocks committed.
@@ -125,11 +126,18 @@ class BlockSink(Sink):
         busy: seconds since the first result.
     """
 
-    def __init__(self, journal: Journal, make: MakeSinks, lines: Sequence[LineSink]) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        make: MakeSinks,
+        lines: Sequence[LineSink],
+        keepers: Sequence[Keeper] = (),
+    ) -> None:
         self.notes: List[str] = []
         self.committed = 0
         self.images = 0
         self._journal, self._make, self._lines = journal, make, list(lines)
+        self._keepers = keepers
         kinds = [*make(journal.workspace, str), *lines]
         self.needs_image = any(sink.needs_image for sink in kinds)
         self.needs_logits = any(sink.needs_logits for sink in kinds)
@@ -160,7 +168,10 @@ class BlockSink(Sink):
         folder = self._journal.workspace / str(block.number)
         names = {item.path: item.name for item in block.items}
         sinks = self._make(folder / "out", lambda path: names.get(path, block.items[0].name))
-        self._works[origin] = _Work(self._journal, source, chosen, folder, sinks, self._lines)
+        keepers = self._keepers if block.kind == "video" else ()
+        self._works[origin] = _Work(
+            self._journal, source, chosen, folder, sinks, self._lines, keepers
+        )
 
     def open(self) -> None:
         """Makes the folder of the parts."""
@@ -252,7 +263,9 @@ class _Work:
         folder: Path,
         sinks: List[Sink],
         lines: Sequence[LineSink],
+        keepers: Sequence[Keeper],
     ) -> None:
+        self._keepers = keepers
         self.block, self._source, self._chosen = source.block, source, chosen
         self._journal, self._folder = journal, folder
         self._sinks, self._lines = sinks, lines
@@ -308,9 +321,10 @@ class _Work:
         for file, end in zip(self._files, self._ends):
             file.seek(end)  # a line that a failure cut short lies behind
             file.truncate()
+        kept = self._keep()
         self._files[0].write(trailer(self.block.number, outcomes))
         out = self._folder / "out"
-        if out.is_dir():
+        if kept or out.is_dir():
             for file in self._files:
                 file.flush()
             sync_all(self._folder)
@@ -349,10 +363,24 @@ class _Work:
             target.mkdir(parents=True, exist_ok=True)
             for name in names:
                 os.replace(os.path.join(folder, name), str(target / name))
-        for sink in reversed(self._lines):  # the records last: they say that all is there
-            name = part_name(self.block.number, sink.path.name)
+        names = [*(keeper.file for keeper in self._keepers)]
+        # The records last: they say that all is there.
+        names += [sink.path.name for sink in reversed(self._lines)]
+        for name in [part_name(self.block.number, name) for name in names]:
+            if not (self._folder / name).exists():
+                continue  # a keeper that kept nothing
             os.replace(str(self._folder / name), str(self._journal.parts / name))
         sync_folder(self._journal.parts)
+
+    def _keep(self) -> bool:
+        """Stores what the keepers have of the video; whether there was anything."""
+        found = False
+        for keeper in self._keepers:
+            data = keeper.save(self.block.items[0].path)
+            if data is not None:
+                (self._folder / part_name(self.block.number, keeper.file)).write_bytes(data)
+                found = True
+        return found
 
     def _close_files(self) -> None:
         while self._files:

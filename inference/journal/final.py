@@ -15,10 +15,11 @@ from ...files import replacing
 from ...preprocessing import Square
 from ..faces.results import summed_up
 from ..records import Face, Frame, FrameResult, Status, VideoInfo
+from ..sinks.base import Keeper
 from ..sinks.lines import LineSink
 from .base import Journal
 from .folder import locked
-from .parts import assemble, sync_file, sync_folder
+from .parts import assemble, part_name, sync_file, sync_folder
 from .tables import loaded
 
 _OVER = "state IN ('done', 'failed')"
@@ -183,6 +184,17 @@ def videos(journal: Journal) -> Iterator[Tuple[str, str]]:
         "AND kind = 'video' ORDER BY number"
     ):
         yield loaded(path), loaded(name)
+
+
+def give_back(journal: Journal, keepers: Sequence[Keeper]) -> None:
+    """Gives the keepers what they or others have kept of the videos that are done."""
+    for path, block in journal.tables.stream(
+        f"SELECT path, block FROM items WHERE {_OVER} AND kind = 'video' ORDER BY number"
+    ):
+        for keeper in keepers:
+            with contextlib.suppress(FileNotFoundError):
+                data = (journal.parts / part_name(block, keeper.file)).read_bytes()
+                keeper.load(loaded(path), data)
 
 
 def failures(journal: Journal, limit: int) -> List[Tuple[str, str]]:

@@ -65,3 +65,24 @@ class Sink(abc.ABC):
         traceback: Optional[TracebackType],
     ) -> None:
         self.close(complete=error is None)
+
+
+class Keeper(Sink):
+    """A sink that keeps something of each source for the end of the run.
+
+    A run that may be interrupted stores it with the results of the source, and gives it back to
+    the keeper of the run that comes to the end.
+
+    Attributes:
+        file: what the stored form is called.
+    """
+
+    file: str
+
+    @abc.abstractmethod
+    def save(self, source: str) -> Optional[bytes]:
+        """What is kept of a source all of whose results have been written; ``None`` for nothing."""
+
+    @abc.abstractmethod
+    def load(self, source: str, data: bytes) -> None:
+        """Takes back what ``save`` gave, unless there is something of the source already."""

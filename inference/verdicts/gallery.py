@@ -6,14 +6,18 @@ video is a stream that will not come again. However long a video is, it keeps th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Tuple
+import base64
+import json
+from dataclasses import asdict, dataclass, field, fields
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
 from ..overlay import draw
 from ..records import FrameResult, VideoInfo
-from ..sinks.base import Sink
+from ..sinks.base import Keeper
 
 HEIGHT = 240
 """Pixels of a kept picture."""
@@ -101,6 +105,38 @@ class ClipGallery:
         step = len(self.spread) / count
         return [self.spread[int((k + 0.5) * step)] for k in range(count)]
 
+    def to_json(self) -> Dict[str, Any]:
+        """Everything that is to be shown, as a JSON object."""
+        video = None
+        if self.video is not None:
+            video = {f.name: getattr(self.video, f.name) for f in fields(self.video)}
+            for name, value in video.items():
+                if isinstance(value, (Path, Fraction)):
+                    video[name] = str(value)
+        return {
+            "worst": [_stored(shot) for shot in self.worst],
+            "spread": [_stored(shot) for shot in self.spread],
+            "height": self.height,
+            "width": self.width,
+            "video": video,
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> ClipGallery:
+        """Reads what ``to_json`` gave."""
+        video = record["video"]
+        if video is not None:
+            video = dict(video, path=Path(video["path"]))
+            for name in ("rate", "time_base", "start", "begin", "end"):
+                video[name] = None if video[name] is None else Fraction(video[name])
+        return cls(
+            [_loaded(shot) for shot in record["worst"]],
+            [_loaded(shot) for shot in record["spread"]],
+            record["height"],
+            record["width"],
+            None if video is None else VideoInfo(**video),
+        )
+
     def _is_worse(self, probability: float, time: Optional[float]) -> bool:
         near = [shot for shot in self.worst if _near(shot, time)]
         rivals = near or (self.worst if len(self.worst) >= WORST else [])
@@ -115,7 +151,7 @@ class ClipGallery:
         self.worst = others[:WORST]
 
 
-class Gallery(Sink):
+class Gallery(Keeper):
     """Keeps frames of every video of a run.
 
     Attributes:
@@ -123,6 +159,7 @@ class Gallery(Sink):
     """
 
     needs_image = True
+    file = "gallery.json"
 
     def __init__(self) -> None:
         self.clips: Dict[str, ClipGallery] = {}
@@ -132,6 +169,16 @@ class Gallery(Sink):
         if result.frame.video is not None:
             self.clips.setdefault(result.frame.source, ClipGallery()).add(result)
 
+    def save(self, source: str) -> Optional[bytes]:
+        """The frames kept of a video, as JSON."""
+        clip = self.clips.get(source)
+        return None if clip is None else json.dumps(clip.to_json()).encode("ascii")
+
+    def load(self, source: str, data: bytes) -> None:
+        """Takes them back."""
+        if source not in self.clips:
+            self.clips[source] = ClipGallery.from_json(json.loads(data.decode("ascii")))
+
 
 def decoded(jpeg: bytes) -> np.ndarray:
     """uint8 ``[H, W, 3]``, RGB, of a kept picture."""
@@ -140,6 +187,19 @@ def decoded(jpeg: bytes) -> np.ndarray:
     picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
     assert picture is not None
     return np.ascontiguousarray(picture[:, :, ::-1])
+
+
+def _stored(shot: Shot) -> Dict[str, Any]:
+    pictures = {name: getattr(shot, name) for name in ("plain", "overlay")}
+    texts = {name: base64.b64encode(data).decode("ascii") for name, data in pictures.items()}
+    return dict(asdict(shot), **texts)
+
+
+def _loaded(record: Mapping[str, Any]) -> Shot:
+    values = dict(record)
+    for name in ("plain", "overlay"):
+        values[name] = base64.b64decode(values[name])
+    return Shot(**values)
 
 
 def _near(shot: Shot, time: Optional[float]) -> bool:
