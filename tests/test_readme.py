@@ -76,7 +76,8 @@ def test_the_commands_work_in_the_order_given(tmp_path: Path) -> None:
     make_dataset(tmp_path / "faces", videos=4, frames_per_video=4, seed=1, split="test")
     make_clip(tmp_path / "clip.mp4", seconds=0.6, manipulated=((0.2, 0.4),))
     lines = commands("deepfake-fpga", "Use it")
-    assert [line.split()[1] for line in lines] == ["quant", "quant", "compile", "run", "inspect"]
+    commands_used = [line.split()[1] for line in lines]
+    assert commands_used == ["quant", "quant", "compile", "run", "verify", "eval", "inspect"]
     for line in lines:
         call(line, tmp_path, {**os.environ})
     # What the comments beside the commands promise.
