@@ -202,3 +202,11 @@ def test_a_video_comes_through_standard_input(
     found = [(record["source"], record["frame"]) for record in records()]
     assert sorted(found) == [(name, n) for name in ("clip.avi", "stdin") for n in (0, 4, 8)]
     assert "Input: stdin (a video: AVI by its first bytes)" in capsys.readouterr().err
+
+
+def test_a_video_that_two_inputs_name_has_one_folder(things: Path) -> None:
+    Path("both.txt").write_text("clip.avi\n")
+    call("--input", "both.txt", "--input", "t.tar.gz", "--input", "clip.avi", "-o", "out")
+    assert len(records()) == 12 + 13 + 12
+    folders = [path.parent.name for path in Path("out").glob("*/report.html")]
+    assert sorted(folders) == ["clip", "clip-2"]

@@ -58,7 +58,10 @@ def clips_of(output: Path, summary: Summary, gallery: Gallery, pictures: bool) -
         gallery: the frames it kept.
         pictures: whether videos of which none were kept are read again for them.
     """
-    found = [(name, scores) for source in summary.sources for name, scores in source.clips.items()]
+    by_name: Dict[str, Scores] = {}
+    for source in summary.sources:
+        by_name.update(source.clips)  # one that two inputs name is one video
+    found = list(by_name.items())
     alone = len(found) == 1 and sum(len(s.parts(summary.rules)) for s in summary.sources) == 1
     taken = {"masks", "overlays", "parts"}
     clips = []
