@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import tempfile
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional
@@ -163,7 +164,8 @@ def _open(path: Path) -> Iterator[Any]:
             f"OpenCV {cv2.__version__} was built without FFmpeg",
             "pip install av, or conda install -c conda-forge av",
         )
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    with _readable(path) as name:
+        capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
     try:
         if not capture.isOpened():
             raise FormatError(
@@ -176,3 +178,17 @@ def _open(path: Path) -> Iterator[Any]:
         yield capture
     finally:
         capture.release()
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[str]:
+    """A name OpenCV can take: one that is no UTF-8 would end the process."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory(prefix="deepfake-fpga-") as folder:
+            link = os.path.join(folder, "video")
+            os.symlink(str(path.resolve()), link)
+            yield link
+    else:
+        yield str(path)
