@@ -170,6 +170,25 @@ def test_processes_share_the_work_and_outlive_one_that_dies(
     assert most == 1
 
 
+def test_processes_that_end_together_leave_one_evidence(model: Path, tmp_path: Path) -> None:
+    clips = [write_clip(tmp_path / f"{n}.mp4", 15) for n in range(6)]
+    words = [word for clip in clips for word in ("--video", clip)]
+    output = tmp_path / "out"
+    processes = [start(words, model, output) for _ in range(2)]
+    for process in processes:
+        ended(process)
+    checked = subprocess.run(
+        [sys.executable, "-m", "deepfake_fpga", "verify", str(output)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout
+    shown = [cv2.imread(str(output / f"{n}" / "contact.png")) for n in range(6)]
+    assert {picture.shape for picture in shown} == {shown[0].shape}  # as many frames of each
+
+
 def test_ctrl_c_keeps_what_is_done(
     images: Path, undisturbed: Path, model: Path, tmp_path: Path
 ) -> None:

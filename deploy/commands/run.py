@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 from dataclasses import replace
@@ -306,6 +307,7 @@ def command(
     from ...inference.artifact import load_artifact, pace_target
     from ...inference.collection import SINGLE, CollectionOptions, inputs_of, run_collection
     from ...inference.devices import CardOptions
+    from ...inference.journal.folder import locked
     from ...inference.labels import read_labels
     from ...inference.run import RunOptions, run
     from ...inference.session import Session
@@ -419,7 +421,9 @@ def command(
                 raise
     digest = ""
     if gallery is not None:
-        written = write_evidence(output, summary, artifact, gallery, evidence)
+        # Processes that share a collection come to its end together.
+        with locked(output) if inputs else contextlib.nullcontext():
+            written = write_evidence(output, summary, artifact, gallery, evidence)
         summary, digest = written.summary, written.sha256
     _warn(summary.notes, told)
     if as_json:
