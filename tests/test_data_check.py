@@ -178,6 +178,12 @@ def odd_label(data: Path) -> None:
     rewrite(data / "test", lambda m: m["r10.mp4"].update(label="genuine"))
 
 
+def two_words(data: Path) -> None:
+    """What train says of its own fake, test says otherwise."""
+    entry = {"label": "REAL"}
+    rewrite(data / "test", lambda m: m.update({"f1.mp4": entry}))
+
+
 def without_file(data: Path) -> None:
     rewrite(data / "test", lambda m: m.update({"r13.mp4": {"label": "REAL"}}))
 
@@ -234,6 +240,7 @@ PLANTED: List[Tuple[Callable[[Path], None], Dict[Kind, str]]] = [
     (stray_mask, {K.STRAY_MASK: "train/masks/r1_7.gif"}),
     (unlisted, {K.NOT_IN_METADATA: "test/crops/new_0.png"}),
     (odd_label, {K.LABEL: "r10.mp4"}),
+    (two_words, {K.CONFLICT: "f1.mp4"}),
     (without_file, {K.NO_FILE: "r13.mp4"}),
     (unlinked, {K.NO_ORIGINAL: "f11.mp4"}),
     (odd_name, {K.NAME: "test/crops/r10_left.png"}),

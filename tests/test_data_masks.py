@@ -387,6 +387,20 @@ def test_a_fake_that_begins_later_is_aligned(
     assert np.mean(scores) > 0.8
 
 
+def test_what_was_chosen_for_single_videos_is_said(
+    videos: Path, tmp_path: Path, pairs: List[Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(videos / "fake0.mp4", pairs[0].fake[1:5])
+    write(videos / "fake1.mp4", pairs[1].fake[:5])
+    monkeypatch.setattr(extraction, "MOST_NOTES", 1)
+    said: List[str] = []
+    result = make(videos, tmp_path / "out", say=said.append)
+    assert any(f"{videos}/fake0.mp4: 4 and 6 frames: offset 1" in line for line in said)
+    assert any("5 and 6 frames: no other offset is better" in line for line in said)
+    assert len([note for note in result.notes if "fake0.mp4: 4 and 6 frames" in note]) == 1
+    assert result.notes[-1] == "1 more notes are in videos.jsonl"
+
+
 def test_equal_counts_are_no_proof(tmp_path: Path) -> None:
     rng = np.random.RandomState(9)
     noise = [

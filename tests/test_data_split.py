@@ -337,5 +337,6 @@ def test_metadata_of_one_video_in_two_files_is_noticed() -> None:
     assert metadata.videos["a"].label == "REAL"
     assert metadata.videos["a"].identities == ("x", "7")
     assert metadata.twice == [("a.mp4", "one", "two")]
+    assert metadata.conflicts == [("a.mp4", "one: REAL, original None; two: FAKE, original None")]
     with pytest.raises(FormatError):
         metadata.add(b'["a.mp4"]', "three", "three")

@@ -112,10 +112,9 @@ def check(
                 own.append((shelf, Metadata()))
         union = Metadata()
         for _, one in own:
-            union.files += one.files
-            union.twice += one.twice
-            for name, video in one.videos.items():
-                union.videos.setdefault(name, video)
+            union.conflicts += one.conflicts
+            for video in one.videos.values():
+                union.put(video)
         for one in (union, *(metadata for _, metadata in own)):
             one.identify(identities or {})
         inventory = take_inventory(shelves, union)
@@ -127,6 +126,7 @@ def check(
             )
         held, by = _parts(inventory, shelves, named, dict(enumerate(own)), options.by)
         seen, resumed = _probe_all(held, options, jobs, journal, advance)
+        faults += [Fault(Kind.CONFLICT, name, both) for name, both in union.conflicts]
         faults += _leaks(held, own)
         faults += _copies(held, seen, options)
         faults += _files(held, seen)
@@ -177,8 +177,13 @@ def _parts(
     metadata = {id(shelf): one for shelf, one in own.values()}
     held = []
     for entry in inventory.entries:
-        videos = metadata[id(entry.place.shelf)].videos
-        video = videos.get(entry.video) or inventory.metadata.videos.get(entry.video)
+        shelf, written = entry.place.shelf, metadata[id(entry.place.shelf)]
+        folder = shelf.path(entry.part) if entry.part else shelf.text
+        video = (
+            written.inside.get((folder, entry.video))
+            or written.videos.get(entry.video)
+            or inventory.metadata.videos.get(entry.video)
+        )
         part = "all"
         if by == "source":
             part = names[id(entry.place.shelf)]

@@ -34,6 +34,9 @@ from .parcel import Journal, Parcel
 from .shelf import Shelf
 from .work import work
 
+MOST_NOTES = 100
+"""Notes about single videos that are repeated for the whole; all are in ``JOURNAL``."""
+
 JOURNAL = "videos.jsonl"
 MANIFEST = "data.json"
 
@@ -277,6 +280,10 @@ def _conclude(
             records[job.video.name] = dict(job.video.record)
             labels[job.video.label or "unknown"] += len(line["crops"])
     result.labels = dict(sorted(labels.items()))
+    said = [f"{job.place.path}: {note}" for job in todo for note in lines[job.place.path]["notes"]]
+    result.notes += said[:MOST_NOTES]
+    if len(said) > MOST_NOTES:
+        result.notes.append(f"{len(said) - MOST_NOTES} more notes are in {JOURNAL}")
     if records:
         parcel.write_json(METADATA, records)
     about = {"version": __version__, "options": options.to_json(), **result.to_json()}

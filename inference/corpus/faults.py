@@ -31,6 +31,7 @@ class Kind(enum.Enum):
     """What can be wrong, worst first."""
 
     BAD_METADATA = About("metadata.json that cannot be read", True, "mend the file")
+    CONFLICT = About("two entries of one video that differ", True, "mend the wrong one")
     LEAK_VIDEO = About("one video in two parts", True, _SPLIT)
     LEAK_ORIGINAL = About("one original in two parts", True, _SPLIT)
     LEAK_IDENTITY = About("one person in two parts", True, _SPLIT)

@@ -54,13 +54,17 @@ class Metadata:
 
     Attributes:
         videos: by stem, in the order of the files.
+        inside: by folder and stem.
         files: where it was read.
-        twice: stems that stand in more than one file, with both folders; the first counts.
+        twice: names that stand in more than one file, with both folders; the first counts.
+        conflicts: those of which the two say another label or original.
     """
 
     videos: Dict[str, Video] = field(default_factory=dict)
+    inside: Dict[Tuple[str, str], Video] = field(default_factory=dict)
     files: List[str] = field(default_factory=list)
     twice: List[Tuple[str, str, str]] = field(default_factory=list)
+    conflicts: List[Tuple[str, str]] = field(default_factory=list)
 
     def add(self, text: bytes, where: str, folder: str) -> None:
         """Takes the content of one ``metadata.json``.
@@ -70,17 +74,28 @@ class Metadata:
         """
         self.files.append(where)
         for video in _parsed(text, where, folder):
-            known = self.videos.setdefault(video.stem, video)
-            if known is not video:
-                self.twice.append((video.name, known.folder or ".", folder or "."))
+            self.put(video)
+
+    def put(self, video: Video) -> None:
+        """Takes what is written about one video, unless something is known of it already."""
+        self.inside.setdefault((video.folder, video.stem), video)
+        known = self.videos.setdefault(video.stem, video)
+        if known is video:
+            return
+        self.twice.append((video.name, known.folder or ".", video.folder or "."))
+        if (known.label, known.original) != (video.label, video.original):
+            both = [
+                f"{one.folder or '.'}: {one.label}, original {one.original}"
+                for one in (known, video)
+            ]
+            self.conflicts.append((video.name, "; ".join(both)))
 
     def identify(self, identities: Mapping[str, Sequence[str]]) -> None:
         """Adds people to the videos, by stem."""
-        for name, people in identities.items():
-            video = self.videos.get(name)
-            if video is not None:
-                both = dict.fromkeys((*video.identities, *people))
-                self.videos[name] = replace(video, identities=tuple(both))
+        for name, video in self.videos.items():
+            self.videos[name] = _with_people(video, identities)
+        for place, video in self.inside.items():
+            self.inside[place] = _with_people(video, identities)
 
 
 def stem(name: str) -> str:
@@ -137,6 +152,13 @@ def read_identities(path: Path) -> Dict[str, List[str]]:
             "write a CSV with the columns video,identity",
         ) from error
     return people
+
+
+def _with_people(video: Video, identities: Mapping[str, Sequence[str]]) -> Video:
+    people = identities.get(video.stem)
+    if not people:
+        return video
+    return replace(video, identities=tuple(dict.fromkeys((*video.identities, *people))))
 
 
 def _parsed(text: bytes, where: str, folder: str) -> List[Video]:
