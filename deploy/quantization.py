@@ -27,6 +27,8 @@ from .build_folder import (
 )
 from .defaults import DEMO_CHECKPOINT
 from .finetuning import LateProgress, LayerProgress, check_asked, state_path
+from .searching import REPORT as SEARCH_REPORT
+from .searching import SearchRequest, search, search_folder
 from .stage_pictures import (
     count_pictures,
     data_warnings,
@@ -74,6 +76,7 @@ class QuantRequest:
         report: write the report of a test (``calibration_report``).
         fast_finetune: tune the parameters before calibrating; test the tuned ones.
         finetune_images: tune on so many of the pictures; ``None`` uses all.
+        search: calibrate in many ways and keep the best; ``None`` calibrates once.
     """
 
     build: BuildFolder
@@ -87,6 +90,7 @@ class QuantRequest:
     report: bool = True
     fast_finetune: bool = False
     finetune_images: Optional[int] = None
+    search: Optional[SearchRequest] = None
 
 
 def calibrate(
@@ -130,6 +134,7 @@ def calibrate(
     with workspace(request.build.path) as work:
         calibration = work / "quant_model"
         calibration.mkdir()
+        found: Dict[str, object] = {}
         batches = float_batches(dataset, request, checkpoint)
         done = LateProgress(progress, "calibrate", len(dataset))
         finetune = None
@@ -139,16 +144,24 @@ def calibrate(
                 state_path(request.build),
                 LayerProgress(progress, say),
             )
-        summary = backend.calibrate(
-            checkpoint.model, _example(checkpoint), batches, calibration, done, finetune
-        )
+        if request.search is not None:
+            summary, found = search(
+                request, backend, checkpoint, dataset, calibration, say, progress
+            )
+            request = replace(request, fast_finetune=bool(found["finetuned"]))
+            write_json(calibration / SEARCH_REPORT, found)
+        else:
+            summary = backend.calibrate(
+                checkpoint.model, _example(checkpoint), batches, calibration, done, finetune
+            )
         findings += tensor_findings(summary.saturation, summary.peaks, summary.sizes)
         refuse(findings, request.force)
         warnings = [*summary.warnings, *data_warnings(dataset)]
         warnings += [f"--force overrode the gate: {f.check.value}: {f.evidence}" for f in findings]
         files = CALIBRATION_FILES + ((PARAM,) if request.fast_finetune else ())
-        if (calibration / CALIBRATION_LOG).is_file():
-            files += (CALIBRATION_LOG,)
+        for name in (CALIBRATION_LOG, SEARCH_REPORT):
+            if (calibration / name).is_file():
+                files += (name,)
         made = [FileRecord.of(calibration / name, name) for name in files]
         manifest = Manifest(
             stage="calib",
@@ -164,6 +177,7 @@ def calibrate(
                 "adjustments": list(summary.adjustments),
                 "saturation": {k: round(v, 8) for k, v in summary.saturation.items()},
                 "gate": gate_record(census, findings),
+                **({"search": {k: found[k] for k in ("chosen", "reporting")}} if found else {}),
             },
             warnings=warnings,
             started=started,
@@ -179,12 +193,15 @@ def calibrate(
             PARAM,
             CALIBRATION_LOG,
             TEST_LOG,
+            SEARCH_REPORT,
             *REPORT,
         ):  # a stop from here on leaves no false claim
             _remove(target / name)
         publish(calibration, target, last=MANIFEST)
         if request.fast_finetune:
             _remove(state_path(request.build))
+        if request.search is not None:
+            shutil.rmtree(str(search_folder(request.build)), ignore_errors=True)
     return manifest
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from .layer_noise import Interior
-    from .quantizer import Quantizer
+    from .quantizer import Calibration, Quantizer
     from .vitis import VitisBackend
 
 BACKENDS = ("auto", "vitis", "sim")
@@ -191,6 +191,15 @@ def _vitis(vendor: VendorTool, wanted: Optional[str], alike: bool) -> VitisBacke
     return found
 
 
+def summary_of(quantizer: Quantizer, found: Calibration) -> CalibrationSummary:
+    """What is told of a calibration by our quantizer."""
+    clipped = {name: share for name, share in found.saturation.items() if share > 0}
+    sizes = {name: int(np.prod(node.shape[1:])) for name, node in quantizer.graph.by_name().items()}
+    return CalibrationSummary(
+        found.images, found.warnings, found.adjustments, clipped, found.peaks, sizes
+    )
+
+
 class SimBackend(QuantizeBackend):
     """Our own quantizer, by the rules of one of the vendor's releases."""
 
@@ -222,13 +231,7 @@ class SimBackend(QuantizeBackend):
             batches, on_batch=lambda number, images: on_images(images), tuned=tuned
         )
         found.save(folder)
-        clipped = {name: share for name, share in found.saturation.items() if share > 0}
-        sizes = {
-            name: int(np.prod(node.shape[1:])) for name, node in quantizer.graph.by_name().items()
-        }
-        return CalibrationSummary(
-            found.images, found.warnings, found.adjustments, clipped, found.peaks, sizes
-        )
+        return summary_of(quantizer, found)
 
     def load(self, model: nn.Module, example: Tensor, folder: Path) -> Quantized:
         """See ``QuantizeBackend.load``."""

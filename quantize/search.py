@@ -29,10 +29,11 @@ from ..preprocessing import to_float
 from .adjustment import adjust
 from .evaluation import predict
 from .finetune import Finetuned
+from .graph import INPUT
 from .layer_noise import Interior, try_in_float
 from .metrics import Scores, Tally
 from .options import QuantizeOptions
-from .quantizer import Calibration, Quantizer
+from .quantizer import FEWEST_IMAGES, Calibration, Quantizer
 from .results import QuantInfo
 from .samples import Samples
 
@@ -281,8 +282,9 @@ class Search:
         recipes = [Recipe(), Recipe(by_range=True)]
         if self.options.bias_correction:
             recipes += [Recipe(rate=rate) for rate in RATES]
-        if len(self.batches) > 1:
-            recipes += [Recipe(subset=seed) for seed in range(SUBSETS)]
+        halves = [Recipe(subset=seed) for seed in range(SUBSETS)]
+        if all(sum(map(len, self._used(half))) >= FEWEST_IMAGES for half in halves):
+            recipes += halves
         if self.finetune_images and self.quantizer.graph.release.layerwise_finetune:
             recipes.append(Recipe(finetuned=True))
         return recipes
@@ -295,17 +297,20 @@ class Search:
             self.options, by_range=recipe.by_range, correction_rate=rate * recipe.rate
         )
         quantizer = Quantizer(self.model, self.example, options)
-        batches = self.batches
-        if recipe.subset is not None:
-            order = np.random.RandomState(recipe.subset).permutation(len(batches))
-            batches = [batches[i] for i in np.sort(order[: (len(batches) + 1) // 2])]
         tuned = None
         if recipe.finetuned:
             if self._tuned is None:
                 state = None if self.folder is None else self.folder / self.STATE
                 self._tuned = quantizer.finetune(self._tuning(), None, state)
             tuned = self._tuned
-        return quantizer.calibrate(batches, tuned=tuned)
+        return quantizer.calibrate(self._used(recipe), tuned=tuned)
+
+    def _used(self, recipe: Recipe) -> List[Tensor]:
+        """The calibration batches of a recipe: all, or a half."""
+        if recipe.subset is None:
+            return self.batches
+        order = np.random.RandomState(recipe.subset).permutation(len(self.batches))
+        return [self.batches[i] for i in np.sort(order[: (len(order) + 1) // 2])]
 
     def _tuning(self) -> Iterator[Tensor]:
         left = self.finetune_images
@@ -323,11 +328,11 @@ class Search:
         graph = model.graph
         plain = self.quantizer.graph.params
         pictures = torch.cat(self.batches)[:NOISE_IMAGES]
-        names = list(model.positions)
+        nodes = graph.by_name()
+        names = [name for name in model.positions if nodes[name].op != INPUT]
         found = try_in_float(Interior(model, plain, plain), names, [pictures])
         harm = {record.name: sum(record.gain.values()) for record in found[1:]}
         worst = sorted(harm, key=lambda name: -harm[name])[:LAYERS]
-        nodes = graph.by_name()
         for name in worst:
             node = nodes[name]
             for delta in (-1, 1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ...quantize.evaluation import Evaluation
     from ..build_folder import Manifest
     from ..quantization import QuantRequest
+    from ..searching import SearchRequest
 
 
 @click.command(
@@ -26,6 +28,7 @@ Examples:
   deepfake-fpga quant --mode test --data faces
   deepfake-fpga quant --mode calib --data faces --subset 200 -b 16 -d build
   deepfake-fpga quant --mode calib --data faces --release 1.4.1
+  deepfake-fpga quant --mode calib --data faces --search --judge other-faces --floor-auc 0.97
 
 The data folder has crops/<video>_<n>.png, masks/<video>_<n>.gif and metadata.json;
 calibration also takes any folder of pictures.""",
@@ -88,6 +91,19 @@ calibration also takes any folder of pictures.""",
     type=click.IntRange(min=1),
     help="Tune on so many of the pictures. Default: all.",
 )
+@click.option(
+    "--search",
+    is_flag=True,
+    help="calib: try many ways, compare them on --judge and keep the best; a run that was stopped "
+    "goes on.",
+)
+@click.option(
+    "--judge",
+    type=click.Path(path_type=Path),
+    help="Labelled crops of other people for --search: half of them choose, half report.",
+)
+@click.option("--floor-auc", type=click.FloatRange(0, 1), help="Least AUC --search may keep.")
+@click.option("--floor-iou", type=click.FloatRange(0, 1), help="Least mask IoU likewise.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest to standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
 def command(
@@ -103,6 +119,10 @@ def command(
     fast_finetune: bool,
     finetune_images: Optional[int],
     no_report: bool,
+    search: bool,
+    judge: Optional[Path],
+    floor_auc: Optional[float],
+    floor_iou: Optional[float],
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -121,6 +141,7 @@ def command(
             "--finetune-images is for quant --mode calib --fast-finetune",
             f"--mode {mode}" + ("" if fast_finetune else " without --fast-finetune"),
         )
+    wanted = _search(mode, search, judge, floor_auc, floor_iou, fast_finetune)
     from ..build_folder import BuildFolder
     from ..progress import show_progress
     from ..quantization import QuantRequest, calibrate, measure, silent
@@ -128,12 +149,14 @@ def command(
     build = BuildFolder(build_dir)
     request = QuantRequest(
         build, data, checkpoint, subset, batch_size, backend, force, release, not no_report,
-        fast_finetune, finetune_images,
+        fast_finetune, finetune_images, wanted,
     )  # fmt: skip
     say = _nothing if quiet else _say
     progress = silent if quiet else show_progress
     if mode == "calib":
         manifest = calibrate(request, say, progress)
+        # A search may have chosen to tune, and a test must know.
+        request = replace(request, fast_finetune=bool(manifest.options["fast_finetune"]))
         text, warnings = calibration_text(manifest, request), manifest.warnings
     else:
         manifest, evaluation = measure(request, say, progress)
@@ -144,6 +167,35 @@ def command(
         click.echo(json.dumps(manifest.to_json(), indent=2, ensure_ascii=False))
     elif not quiet:
         click.echo(text)
+
+
+def _search(
+    mode: str,
+    asked: bool,
+    judge: Optional[Path],
+    floor_auc: Optional[float],
+    floor_iou: Optional[float],
+    fast_finetune: bool,
+) -> Optional[SearchRequest]:
+    from ..searching import SearchRequest
+
+    example = "deepfake-fpga quant --mode calib --search --data DIR --judge DIR"
+    if not asked:
+        for option, value in (
+            ("--judge", judge), ("--floor-auc", floor_auc), ("--floor-iou", floor_iou),
+        ):  # fmt: skip
+            if value is not None:
+                raise UsageError(f"{option} is for --search", f"{option} {value}", example)
+        return None
+    if mode != "calib":
+        raise UsageError("A search is a calibration", f"--mode {mode} --search", example)
+    if judge is None:
+        raise UsageError("A search needs labelled pictures to judge by", "no --judge", example)
+    if fast_finetune:
+        raise UsageError(
+            "A search tries fast finetune by itself", "--search --fast-finetune", example
+        )
+    return SearchRequest(judge, floor_auc, floor_iou)
 
 
 def calibration_text(manifest: Manifest, request: QuantRequest) -> str:
