@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from .base import JOURNAL, Journal, journal_there, open_journal, reading
+from .base import JOURNAL, Journal
 from .blocks import BlockSink, block_sources
 from .final import failures, make_final, results
+from .opening import journal_there, open_journal, reading
 from .planning import Input, plan
 from .status import Progress, progress_of
 
