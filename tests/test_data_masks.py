@@ -388,17 +388,31 @@ def test_a_fake_that_begins_later_is_aligned(
 
 
 def test_what_was_chosen_for_single_videos_is_said(
-    videos: Path, tmp_path: Path, pairs: List[Pair], monkeypatch: pytest.MonkeyPatch
+    videos: Path, tmp_path: Path, pairs: List[Pair]
 ) -> None:
     write(videos / "fake0.mp4", pairs[0].fake[1:5])
     write(videos / "fake1.mp4", pairs[1].fake[:5])
-    monkeypatch.setattr(extraction, "MOST_NOTES", 1)
     said: List[str] = []
     result = make(videos, tmp_path / "out", say=said.append)
     assert any(f"{videos}/fake0.mp4: 4 and 6 frames: offset 1" in line for line in said)
     assert any("5 and 6 frames: no other offset is better" in line for line in said)
     assert len([note for note in result.notes if "fake0.mp4: 4 and 6 frames" in note]) == 1
-    assert result.notes[-1] == "1 more notes are in videos.jsonl"
+
+
+def test_what_many_videos_have_to_say_is_said_once(
+    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def noted(path: Path, name: str, *rest: Any) -> Any:
+        cutting = cut_video(path, name, *rest)
+        cutting.notes = ["all say this"] + [f"{name} says this"] * (name == "fake1.mp4")
+        return cutting
+
+    monkeypatch.setattr(extraction, "cut_video", noted)
+    result = make(kept, tmp_path / "out")
+    said = ["6 videos: all say this", f"{kept}/fake1.mp4: fake1.mp4 says this"]
+    assert result.notes == said
+    monkeypatch.setattr(extraction, "MOST_NOTES", 1)
+    assert make(kept, tmp_path / "out").notes == [said[0], "1 more notes are in videos.jsonl"]
 
 
 def test_equal_counts_are_no_proof(tmp_path: Path) -> None:

@@ -280,7 +280,7 @@ def _conclude(
             records[job.video.name] = dict(job.video.record)
             labels[job.video.label or "unknown"] += len(line["crops"])
     result.labels = dict(sorted(labels.items()))
-    said = [f"{job.place.path}: {note}" for job in todo for note in lines[job.place.path]["notes"]]
+    said = _said({job.place.path: lines[job.place.path]["notes"] for job in todo})
     result.notes += said[:MOST_NOTES]
     if len(said) > MOST_NOTES:
         result.notes.append(f"{len(said) - MOST_NOTES} more notes are in {JOURNAL}")
@@ -289,6 +289,18 @@ def _conclude(
     about = {"version": __version__, "options": options.to_json(), **result.to_json()}
     parcel.write_json(MANIFEST, about)
     parcel.finish()
+
+
+def _said(notes: Mapping[str, Sequence[str]]) -> List[str]:
+    """The notes of all videos, each once, with the video or with how many say the same."""
+    videos: Dict[str, List[str]] = {}
+    for name, found in notes.items():
+        for note in dict.fromkeys(found):
+            videos.setdefault(note, []).append(name)
+    return [
+        f"{names[0]}: {note}" if len(names) == 1 else f"{len(names)} videos: {note}"
+        for note, names in videos.items()
+    ]
 
 
 def _files(line: Mapping[str, Any]) -> List[str]:
