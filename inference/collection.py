@@ -7,16 +7,16 @@ what is done. The same command goes on where an earlier one stopped, and several
 from __future__ import annotations
 
 import copy
-import functools
 import itertools
 import os
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from ..errors import UsageError, WorkError
 from ..files import write_json
+from .collection_inputs import OutputCheck
 from .journal import (
     BlockSink,
     Input,
@@ -32,7 +32,6 @@ from .journal import (
 from .journal.final import give_back, left_out, videos
 from .journal.final import notes as notes_of
 from .journal.folder import locked
-from .journal.planning import Listed
 from .journal.status import measure
 from .journal.tables import loaded
 from .pipeline import Meter, Progress, run_pipeline
@@ -41,8 +40,7 @@ from .session import Session, model_sha256
 from .sinks import Format, MaskSink, OverlaySink, OverlayVideoSink, RecordSink, Sink, sink_of
 from .sinks.base import Keeper
 from .sinks.lines import LineSink
-from .sources import FilesSource, Source, VideoSource
-from .sources.content import IMAGE_SUFFIXES
+from .sources import Source
 from .summary import Summary, Tally
 from .verdicts import choose_rules
 
@@ -51,8 +49,6 @@ INTEGERS = ("card", "sim", "reference")
 
 LOOK = 1000
 """So many files of each input are looked at before a journal is begun."""
-
-SINGLE = "a single file needs none"
 
 WAIT = 0.5
 """Seconds between two looks at whether other processes have ended."""
@@ -71,36 +67,6 @@ class CollectionOptions:
     fresh: bool = False
     retry_failed: bool = False
     answers: Mapping[str, Any] = field(default_factory=dict)
-
-
-def inputs_of(sources: Sequence[Source], options: RunOptions) -> Tuple[List[Input], str]:
-    """The inputs of a collection, or why a run over these sources has no journal.
-
-    Args:
-        sources: what the user named.
-        options: how it is done.
-
-    Returns:
-        The inputs and an empty text, or nothing and the reason.
-    """
-    if Format.NPY in options.formats:
-        return [], f"{Format.NPY.files[0]} is one file over a whole run"
-    if options.trace is not None:
-        return [], "a timeline is of a whole run"
-    inputs = []
-    for source in sources:
-        if isinstance(source, VideoSource) and not source.live:
-            inputs.append(Input(source.name, "video", functools.partial(_one, source.path)))
-        elif isinstance(source, FilesSource):
-            if source.kind != "video" and not options.selection.all:
-                return [], "a selection among images goes through them one after the other"
-            inputs.append(Input(source.name, source.kind, functools.partial(_files, source)))
-        else:
-            return [], f"{source.name} is read in one go"
-    listed = itertools.chain.from_iterable(given.files() for given in inputs)
-    if len(list(itertools.islice(listed, 2))) < 2:
-        return [], SINGLE
-    return inputs, ""
 
 
 def run_collection(
@@ -133,7 +99,7 @@ def run_collection(
     """
     options = RunOptions() if options is None else options
     collection = CollectionOptions() if collection is None else collection
-    check = _Check(output)
+    check = OutputCheck(output)
     if not journal_there(output):  # before anything is written
         for given in inputs:
             for _, path in itertools.islice(given.files(), LOOK):
@@ -398,41 +364,3 @@ class _Named(Source):
 
     def reads(self) -> Any:
         return iter(())
-
-
-def _one(path: Path) -> Iterator[Listed]:
-    yield "video", str(path)
-
-
-def _files(source: FilesSource) -> Iterator[Listed]:
-    """The files of a source; what is not surely an image is a block of its own."""
-    for name in source.files():
-        path = str(Path(name))
-        suffix = os.path.splitext(path)[1].lower()
-        image = source.kind == "images" or (source.kind == "mixed" and suffix in IMAGE_SUFFIXES)
-        yield "image" if image else "video", path
-
-
-class _Check:
-    """Refuses a file that could be replaced by what a run writes."""
-
-    def __init__(self, output: Path) -> None:
-        self._output = output.resolve()
-        self._known: Dict[str, Path] = {}
-
-    def __call__(self, path: str) -> None:
-        parent, name = os.path.split(path)
-        if parent not in self._known:
-            self._known[parent] = Path(parent).resolve()
-        folder = self._known[parent]
-        written = folder in (self._output / "masks", self._output / "overlays")
-        if folder == self._output:
-            suffix = os.path.splitext(name)[1].lower()
-            overlay = name.startswith("overlay") and suffix not in IMAGE_SUFFIXES
-            written = overlay or name in (RECORDS, SUMMARY)
-        if written:
-            raise UsageError(
-                f"Results in {self._output} could replace what is read from {path}",
-                "masks/, overlays/ and overlay-*.mp4 are written there",
-                "choose another -o",
-            )

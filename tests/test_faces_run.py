@@ -19,7 +19,8 @@ import pytest
 
 from deepfake_fpga.deploy.cli import main
 from deepfake_fpga.inference.artifact import artifact_of
-from deepfake_fpga.inference.collection import inputs_of, run_collection
+from deepfake_fpga.inference.collection import run_collection
+from deepfake_fpga.inference.collection_inputs import inputs_of
 from deepfake_fpga.inference.devices.handmade import uynet
 from deepfake_fpga.inference.faces import (
     Box,

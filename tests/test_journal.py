@@ -20,7 +20,8 @@ import pytest
 
 from deepfake_fpga.errors import FormatError, UsageError, WorkError
 from deepfake_fpga.inference import collection as collection_module
-from deepfake_fpga.inference.collection import CollectionOptions, inputs_of, run_collection
+from deepfake_fpga.inference.collection import CollectionOptions, run_collection
+from deepfake_fpga.inference.collection_inputs import inputs_of
 from deepfake_fpga.inference.faces.options import FaceOptions, Kind
 from deepfake_fpga.inference.faces.results import NO_FACE, summed_up
 from deepfake_fpga.inference.journal import (

@@ -305,7 +305,8 @@ def command(
                 f"add --device card, or leave {option} {given} out",
             )
     from ...inference.artifact import load_artifact, pace_target
-    from ...inference.collection import SINGLE, CollectionOptions, inputs_of, run_collection
+    from ...inference.collection import CollectionOptions, run_collection
+    from ...inference.collection_inputs import SINGLE, inputs_of
     from ...inference.devices import CardOptions
     from ...inference.journal.folder import locked
     from ...inference.labels import read_labels
