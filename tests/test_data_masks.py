@@ -302,6 +302,10 @@ def test_tar_in_and_tar_out_hold_the_same(kept: Path, tmp_path: Path, suffix: st
         tar.add(str(kept), arcname="set")
     make(kept, tmp_path / "plain")
     target = tmp_path / f"out.{suffix}"
+    killed = tmp_path / f".out.{suffix}.work" / "crops"
+    killed.mkdir(parents=True)
+    (killed.parent / "videos.jsonl").write_text("")
+    (killed / ".fake0_0.123.part.png").write_bytes(b"half")
     result = make(archive, target, jobs=2)
     assert result.done == 6
     with tarfile.open(str(target)) as tar:

@@ -171,7 +171,8 @@ def _pack(folder: Path, file: IO[bytes]) -> None:
     for place, inside, files in os.walk(str(folder)):
         inside.sort()
         at = Path(place).relative_to(folder)
-        names += [(at / name).as_posix() for name in files]
+        # A killed run leaves temporary files, whose names begin with a dot.
+        names += [(at / name).as_posix() for name in files if not name.startswith(".")]
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name in sorted(names):
             member = tarfile.TarInfo(name)
