@@ -108,8 +108,9 @@ def main(args: Optional[List[str]] = None) -> None:
         args: the words after the program's name; ``sys.argv`` if not given.
     """
     status: Any
-    with contextlib.suppress(AttributeError):  # what a file is called may not fit the terminal
-        cast(Any, sys.stdout).reconfigure(errors="backslashreplace")
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # a file's name may not fit the terminal
+            cast(Any, stream).reconfigure(errors="backslashreplace")
     try:
         status = cli.main(args=args, prog_name="deepfake-fpga", standalone_mode=False)
         # A command returns nothing, or the status it wants (inspect --diff).

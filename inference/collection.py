@@ -39,6 +39,7 @@ from .run import RECORDS, SUMMARY, RunOptions, about_run, words_of
 from .session import Session, model_sha256
 from .sinks import Format, MaskSink, OverlaySink, OverlayVideoSink, RecordSink, Sink, sink_of
 from .sinks.base import Keeper
+from .sinks.database import DatabaseSink
 from .sinks.lines import LineSink
 from .sources import Source
 from .summary import Summary, Tally
@@ -104,6 +105,8 @@ def run_collection(
         for given in inputs:
             for _, path in itertools.islice(given.files(), LOOK):
                 check(path)
+    if Format.SQLITE in options.formats:
+        DatabaseSink(output / Format.SQLITE.files[0]).check()
     about = answers(inputs, session, options, collection)
     try:
         journal = open_journal(output, about, fresh=collection.fresh, say=say)

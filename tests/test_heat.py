@@ -22,16 +22,19 @@ class Watched:
         self.notes: List[str] = []
         self.limits: List[Limits] = []
         self.ended = threading.Event()
+        self.made = threading.Event()
         self._readings: Iterator[Reading] = iter(readings)
         self.watch = HeatWatch(
             max_celsius, 85.0, 0.001, self.stops.append, self.notes.append, self.read
         )
+        self.made.set()
 
     def read(self, limits: Limits) -> CardHealth:
         self.limits.append(limits)
         reading = next(self._readings, "end")
         if reading == "end":
             self.ended.set()
+            self.made.wait(10)  # the readings may end before the constructor does
             self.watch.stop()
             reading = 30.0
         if isinstance(reading, ToolkitError):

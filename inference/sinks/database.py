@@ -78,6 +78,16 @@ class DatabaseSink(Sink):
         marks = ", ".join("?" * (len(FIELDS) + 2))
         self._insert = f"INSERT INTO frames (run, number, {', '.join(FIELDS)}) VALUES ({marks})"
 
+    def check(self) -> None:
+        """Refuses a file that is something else, before any work is done for it.
+
+        Raises:
+            FormatError: it is no database, or somebody else's.
+        """
+        if self.path.is_file():
+            with self._explained(), contextlib.closing(sqlite3.connect(str(self.path))) as base:
+                self._refuse_others(base)
+
     def open(self) -> None:
         """Makes the database, or extends the one that is there, and enters the run.
 
