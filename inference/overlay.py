@@ -7,6 +7,7 @@ picture's smaller side. Pictures are uint8 ``[H, W, 3]`` in RGB order.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import Optional, Tuple
 
@@ -130,7 +131,7 @@ def _mark(canvas: np.ndarray, mask: np.ndarray, stair: float, style: _Style) -> 
 
     x, y, width, height = cv2.boundingRect(mask)
     part = canvas[y : y + height, x : x + width]
-    tinted = cv2.LUT(np.ascontiguousarray(part), _tint_table())
+    tinted = cv2.LUT(np.ascontiguousarray(part), _mixed(TINT, STRENGTH))
     cv2.copyTo(tinted, mask[y : y + height, x : x + width], part)
     contours = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)[-2]
     if stair > 1.5:
@@ -172,10 +173,11 @@ def _smaller(style: _Style) -> _Style:
     return replace(style, scale=scale, stroke=max(1, round(scale * 1.35)))
 
 
-def _tint_table() -> np.ndarray:
-    """uint8 ``[1, 256, 3]``: each value mixed with the tint."""
-    values = np.arange(256, dtype=np.float32)[:, None] * (1 - STRENGTH)
-    mixed = values + np.asarray(TINT, np.float32) * STRENGTH
+@functools.lru_cache(maxsize=None)
+def _mixed(colour: Colour, share: float) -> np.ndarray:
+    """uint8 ``[1, 256, 3]``: each value mixed with so much of a colour."""
+    values = np.arange(256, dtype=np.float32)[:, None] * np.float32(1 - share)
+    mixed = values + np.asarray(colour, np.float32) * np.float32(share)
     table: np.ndarray = np.round(mixed).astype(np.uint8)[None]
     return table
 
@@ -230,6 +232,8 @@ def _plate(
     indent: int = 0,
 ) -> int:
     """Writes on a plate in one of the corners; returns the plate's right edge."""
+    import cv2
+
     text_width, text_height = _measure(words, style)
     width = text_width + 2 * style.pad + indent
     height = text_height + 2 * style.pad
@@ -239,9 +243,8 @@ def _plate(
     x0, y0 = max(x, 0), max(y, 0)
     x1, y1 = int(min(x + width, columns)), min(y + height, rows)
     part = canvas[y0:y1, x0:x1]
-    part[:] = np.round(
-        part * np.float32(1 - opacity) + np.asarray(ground, np.float32) * np.float32(opacity)
-    ).astype(np.uint8)
+    if part.size:
+        part[:] = cv2.LUT(np.ascontiguousarray(part), _mixed(ground, opacity))
     _write(canvas, words, x + style.pad + indent, y + height - style.pad, ink, style)
     return x1
 
