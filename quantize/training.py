@@ -15,7 +15,7 @@ import math
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Generator, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Generator, List, Mapping, Optional, Tuple
 
 import numpy as np
 import torch
@@ -26,7 +26,8 @@ from ..errors import MismatchError, UsageError
 from ..files import replacing
 from ..preprocessing import to_float
 from .augmentation import augment, degrade
-from .model import DoubleConv, UYNet
+from .model import UYNet
+from .recomputation import recompute_gradients
 from .samples import Samples, Validation, validate
 from .self_blending import self_blend
 from .training_plan import Plan
@@ -108,7 +109,7 @@ class Trainer:
         self.network: Network = self.model
         self._excess: List[Tensor] = []
         if plan.recompute:
-            _recompute(self.model)
+            recompute_gradients(self.model)
         if plan.tail_limit > 0:
             self._watch_tails()
         self._adam = torch.optim.Adam(self.model.parameters(), lr=plan.learning_rate)
@@ -348,48 +349,6 @@ class Trainer:
         self.step, self.best = content["step"], content["best"]
         self.best_score, self.best_video_auc = content["best_score"], content["best_video_auc"]
         self._stale, self.stopped_early = content["stale"], content["stopped_early"]
-
-
-def _recompute(model: nn.Module) -> None:
-    """Makes every double convolution keep only its input for the gradient."""
-    from torch.utils.checkpoint import checkpoint
-
-    @contextlib.contextmanager
-    def again(norms: List[nn.BatchNorm2d]) -> Iterator[None]:
-        # The running averages have seen this batch already.
-        before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
-        for norm, _, count in before:
-            norm.momentum, norm.num_batches_tracked = 0.0, _copied(count)
-        try:
-            yield
-        finally:
-            for norm, momentum, count in before:
-                norm.momentum, norm.num_batches_tracked = momentum, count
-
-    def wrap(block: DoubleConv) -> None:
-        plain = block.forward
-        norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d)]
-
-        def forward(x: Tensor) -> Tensor:
-            if not (block.training and torch.is_grad_enabled()):
-                return plain(x)
-            result: Tensor = checkpoint(
-                plain,
-                x,
-                use_reentrant=False,
-                context_fn=lambda: (contextlib.nullcontext(), again(norms)),
-            )
-            return result
-
-        block.forward = forward  # type: ignore[method-assign]
-
-    for module in model.modules():
-        if isinstance(module, DoubleConv):
-            wrap(module)
-
-
-def _copied(count: Optional[Tensor]) -> Optional[Tensor]:
-    return None if count is None else count.clone()
 
 
 def export(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
