@@ -41,7 +41,7 @@ class SearchRequest:
     judge: Path
     floor_auc: Optional[float] = None
     floor_iou: Optional[float] = None
-    finetune_images: int = 16
+    finetune_images: int = 12
     judge_images: int = 200
 
 
@@ -78,8 +78,9 @@ def search(
         DataError: the labelled set cannot judge, or no candidate reaches the floors.
     """
     from ..quantize.backend import summary_of
+    from ..quantize.candidates import Floors, Judge, Recipe
     from ..quantize.options import QuantizeOptions
-    from ..quantize.search import Floors, Judge, Recipe, Search
+    from ..quantize.search import Search
     from .stage_pictures import float_batches
 
     asked = request.search

@@ -20,18 +20,18 @@ from deepfake_fpga.deploy.cli import cli  # noqa: E402
 from deepfake_fpga.errors import DataError, UnsupportedError, UsageError  # noqa: E402
 from deepfake_fpga.preprocessing import Preprocessing, to_float  # noqa: E402
 from deepfake_fpga.quantize import search as search_module  # noqa: E402
+from deepfake_fpga.quantize.candidates import (  # noqa: E402
+    Floors,
+    Judge,
+    Recipe,
+    Shift,
+    shifted,
+)
 from deepfake_fpga.quantize.metrics import Scores  # noqa: E402
 from deepfake_fpga.quantize.model import UYNet  # noqa: E402
 from deepfake_fpga.quantize.quantizer import Quantizer  # noqa: E402
 from deepfake_fpga.quantize.samples import Samples  # noqa: E402
-from deepfake_fpga.quantize.search import (  # noqa: E402
-    Floors,
-    Judge,
-    Recipe,
-    Search,
-    Shift,
-    shifted,
-)
+from deepfake_fpga.quantize.search import Search  # noqa: E402
 from deepfake_fpga.quantize.synthetic import make_dataset  # noqa: E402
 
 pytestmark = pytest.mark.torch
