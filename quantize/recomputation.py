@@ -8,17 +8,30 @@ Importing this module imports torch.
 from __future__ import annotations
 
 import contextlib
+import inspect
 from typing import Iterator, List, Optional
 
 import torch
 from torch import Tensor, nn
 
+from ..errors import UnsupportedError
 from .model import DoubleConv
 
 
 def recompute_gradients(model: nn.Module) -> None:
-    """Makes every double convolution of ``model`` keep only its input for the gradient."""
+    """Makes every double convolution of ``model`` keep only its input for the gradient.
+
+    Raises:
+        UnsupportedError: torch is too old to tell the second pass from the first.
+    """
     from torch.utils.checkpoint import checkpoint
+
+    if "context_fn" not in inspect.signature(checkpoint).parameters:
+        raise UnsupportedError(
+            "This torch cannot recompute without counting batch norms twice",
+            f"torch {torch.__version__}; 2.1 and newer can",
+            "leave --recompute out, or take smaller batches with --accumulate",
+        )
 
     @contextlib.contextmanager
     def again(norms: List[nn.BatchNorm2d]) -> Iterator[None]:

@@ -99,6 +99,12 @@ def _trainer(
         return Trainer(plan, samples, validation, weights, args.device)
     from deepfake_fpga.quantize.aware import AwareTrainer
 
+    if args.device != "cpu":
+        raise UsageError(
+            "Quantization-aware training computes on the CPU, as the quantizer does",
+            f"--device {args.device}",
+            "leave --device out",
+        )
     if weights is None:
         raise UsageError(
             "Quantization-aware training begins with trained weights",
