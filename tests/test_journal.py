@@ -220,6 +220,19 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
     assert said == ["30 of 30 files are done already"]
 
 
+def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "in", 3)
+    output = tmp_path / "out"
+    go(images_of(folder), output)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (output / f".records.{gone.pid}.part.jsonl").write_text("half a li")
+    mine = output / f".records.{os.getpid()}.part.jsonl"  # of a process that lives
+    mine.write_text("half a li")
+    go(images_of(folder), output)
+    assert strays(output) == [mine.name]
+
+
 def test_items_know_what_was_read(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "in", 3)
     clip = write_clip(tmp_path / "clip.mp4", 3)

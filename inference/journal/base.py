@@ -16,12 +16,12 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 from ...errors import ToolkitError
 from .parts import Outcome, part_name, read_part
 from .tables import Tables, loaded
-from .workers import BEAT, Worker, this_worker, worker_of
+from .workers import BEAT, Worker, exists, this_worker, worker_of
 
 JOURNAL = "journal.sqlite"
 PARTS = "parts"
@@ -214,11 +214,20 @@ class Journal:
                         f"block {number} of a process that is gone (pid {worker_of(worker).pid}) "
                         + ("was finished and is kept" if adopted else "is done again")
                     )
-        tags = {worker_of(key).tag for key in lives} | {self.worker.tag}
+        self._clear({worker_of(key) for key in lives} | {self.worker})
+        return count
+
+    def _clear(self, workers: Set[Worker]) -> None:
+        """Removes workspaces and half-written files that no worker at it has."""
+        tags = {worker.tag for worker in workers}
         for path in self.output.glob(".work-*"):
             if path.name[len(".work-") :] not in tags:
                 shutil.rmtree(str(path), ignore_errors=True)
-        return count
+        for path in self.output.glob(".*.part*"):  # the names that files.replacing gives
+            pid = path.name.rpartition(".part")[0].rpartition(".")[2]
+            if pid.isdigit() and not exists(int(pid)):
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
     def living(self) -> Dict[str, Worker]:
         """The other workers that are at it, by their keys."""

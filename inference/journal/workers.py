@@ -60,7 +60,7 @@ class Worker:
             return not restarted and time.time() - seen < LEASE
         if self.started != start_of(self.pid):
             return False
-        return self.started != 0 or _exists(self.pid)
+        return self.started != 0 or exists(self.pid)
 
 
 def this_worker() -> Worker:
@@ -93,7 +93,8 @@ def _host() -> str:
     return "/".join([socket.gethostname(), boot, space])
 
 
-def _exists(pid: int) -> bool:
+def exists(pid: int) -> bool:
+    """Whether this machine has a process of that number."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
