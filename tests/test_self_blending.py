@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("cv2")
+pytest.importorskip("av")  # the drawn people pass a codec
 
 from deepfake_fpga.quantize.self_blending import (
     CENTRE,
