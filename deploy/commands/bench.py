@@ -16,6 +16,7 @@ import click
 
 from ...errors import UsageError
 from ...files import write_json, write_text
+from .common import build_dir_option, model_option
 
 if TYPE_CHECKING:
     from ...inference.artifact import Artifact
@@ -66,19 +67,8 @@ goal is missed; 2 wrong use.""",
     help="Frames to measure with. Default: pictures drawn for it.",
 )
 @click.option("--video", "videos", multiple=True, metavar="FILE", help="Frames from a video.")
-@click.option(
-    "--model",
-    type=click.Path(path_type=Path),
-    help="Compiled model. Default: compiled/YNET.xmodel in the build folder, else the one shipped.",
-)
-@click.option(
-    "-d",
-    "--build-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("build"),
-    show_default=True,
-    help="Folder whose compiled model, checkpoint and calibration are taken.",
-)
+@model_option
+@build_dir_option("Folder whose compiled model, checkpoint and calibration are taken.")
 @click.option(
     "--width",
     type=click.IntRange(min=1),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Optional
 import click
 
 from ..compilation import NET_NAME, SOURCE, TARGET
+from .common import build_dir_option, quiet_option
 
 if TYPE_CHECKING:
     from ...compile.compiler import CompileResult
@@ -76,14 +77,7 @@ on the simulated card only.""",
     show_default=True,
     help="Name of the compiled model.",
 )
-@click.option(
-    "-d",
-    "--build-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("build"),
-    show_default=True,
-    help="Folder with float_model/, quant_model/ and compiled/.",
-)
+@build_dir_option("Folder with float_model/, quant_model/ and compiled/.")
 @click.option(
     "--backend",
     type=click.Choice(["auto", "vitis", "sim"]),
@@ -105,7 +99,7 @@ on the simulated card only.""",
     help="Stop the vendor's compiler after this. Default: 3600.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result to standard output.")
-@click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
+@quiet_option
 def command(
     xmodel: Optional[Path],
     arch: str,

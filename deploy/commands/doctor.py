@@ -11,6 +11,8 @@ from typing import Optional
 
 import click
 
+from .common import build_dir_option
+
 
 @click.command(
     "doctor",
@@ -43,14 +45,7 @@ Exit status: 0 fit, 1 something needed fails, 2 wrong use.""",
     type=click.Path(path_type=Path),
     help="Compiled model to hold against the card. Default: the one that run takes.",
 )
-@click.option(
-    "-d",
-    "--build-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("build"),
-    show_default=True,
-    help="Folder whose model, and whose disk, are looked at.",
-)
+@build_dir_option("Folder whose model, and whose disk, are looked at.")
 @click.option("--display", is_flag=True, help="Check as well whether windows can be opened (X11).")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_context

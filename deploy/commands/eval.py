@@ -12,6 +12,7 @@ import click
 
 from ...errors import UsageError
 from ..progress import progress_bar
+from .common import build_dir_option, model_option
 from .face_options import face_options
 
 if TYPE_CHECKING:
@@ -67,19 +68,8 @@ Exit status: 0 done, 1 worse than the baseline or failed, 2 wrong use.""",
     metavar="NAME,NAME...",
     help="Of auto, card, sim, reference, null, float. Others are compared with the first.",
 )
-@click.option(
-    "--model",
-    type=click.Path(path_type=Path),
-    help="Compiled model. Default: compiled/YNET.xmodel in the build folder, else the one shipped.",
-)
-@click.option(
-    "-d",
-    "--build-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("build"),
-    show_default=True,
-    help="Folder whose compiled model and checkpoint are taken.",
-)
+@model_option
+@build_dir_option("Folder whose compiled model and checkpoint are taken.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Float weights, for float.")
 @click.option("--subset", type=click.IntRange(min=1), help="Take so many videos only.")
 @click.option(

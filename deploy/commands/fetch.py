@@ -11,6 +11,7 @@ import click
 
 from ...errors import MissingError
 from ..progress import progress_bar
+from .common import quiet_option
 
 
 @click.command(
@@ -63,7 +64,7 @@ Exit status: 0 all there, 1 something could not be had or is not what it was, 2 
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would be fetched, and why.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
+@quiet_option
 def command(
     names: Tuple[str, ...],
     data_dir: Path,

@@ -12,6 +12,7 @@ import click
 
 from ...errors import UsageError
 from ...quantize.releases import DEFAULT, RELEASES
+from .common import build_dir_option, quiet_option
 
 if TYPE_CHECKING:
     from ...quantize.evaluation import Evaluation
@@ -47,14 +48,7 @@ calibration also takes any folder of pictures.""",
     show_default=True,
     help="Pictures at a time.",
 )
-@click.option(
-    "-d",
-    "--build-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("build"),
-    show_default=True,
-    help="Folder with float_model/, quant_model/ and compiled/.",
-)
+@build_dir_option("Folder with float_model/, quant_model/ and compiled/.")
 @click.option(
     "--checkpoint",
     type=click.Path(path_type=Path),
@@ -105,7 +99,7 @@ calibration also takes any folder of pictures.""",
 @click.option("--floor-auc", type=click.FloatRange(0, 1), help="Least AUC --search may keep.")
 @click.option("--floor-iou", type=click.FloatRange(0, 1), help="Least mask IoU likewise.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest to standard output.")
-@click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
+@quiet_option
 def command(
     mode: str,
     batch_size: int,

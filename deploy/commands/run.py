@@ -15,6 +15,7 @@ from ...errors import DataError, UsageError
 from ...files import sha256
 from ..parameters import address, list_of
 from ..progress import progress_bar
+from .common import build_dir_option, model_option, quiet_option
 from .face_options import face_options
 from .input_options import InputOptions, input_options
 
@@ -98,19 +99,8 @@ Exit status: 0 done, 1 nothing could be judged or the work failed, 2 wrong use."
     required=True,
     help="Folder for everything written.",
 )
-@click.option(
-    "--model",
-    type=click.Path(path_type=Path),
-    help="Compiled model. Default: compiled/YNET.xmodel in the build folder, else the one shipped.",
-)
-@click.option(
-    "-d",
-    "--build-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("build"),
-    show_default=True,
-    help="Folder whose compiled model is taken.",
-)
+@model_option
+@build_dir_option("Folder whose compiled model is taken.")
 @click.option(
     "--device",
     type=click.Choice(DEVICES),
@@ -239,7 +229,7 @@ Exit status: 0 done, 1 nothing could be judged or the work failed, 2 wrong use."
     "--fresh", is_flag=True, help="Forget what an earlier run of the collection has done."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary to standard output.")
-@click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
+@quiet_option
 def command(
     images: Tuple[str, ...],
     videos: Tuple[str, ...],

@@ -10,6 +10,8 @@ from typing import Optional, Tuple
 
 import click
 
+from .common import build_dir_option, quiet_option
+
 
 @click.command(
     "session",
@@ -39,14 +41,7 @@ then: deepfake-fpga session --wheels wheels
 Exit status: that of the command inside; 1 the session could not start, 2 wrong use.""",
 )
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
-@click.option(
-    "-d",
-    "--build-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("build"),
-    show_default=True,
-    help="Folder with float_model/, quant_model/ and compiled/.",
-)
+@build_dir_option("Folder with float_model/, quant_model/ and compiled/.")
 @click.option(
     "--workspace",
     type=click.Path(path_type=Path),
@@ -95,7 +90,7 @@ Exit status: that of the command inside; 1 the session could not start, 2 wrong 
 )
 @click.option("--dry-run", is_flag=True, help="Print what would be started, as a shell script.")
 @click.option("--json", "as_json", is_flag=True, help="With --dry-run: print it as JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
+@quiet_option
 @click.pass_context
 def command(
     ctx: click.Context,
