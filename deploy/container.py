@@ -55,7 +55,7 @@ def card_release(search: CardSearch) -> Tuple[str, str]:
     return "", f"no release goes with what the card {card.slot} has ({what})"
 
 
-WHEELS = ("click", "PyYAML", "tqdm", "protobuf", "importlib-metadata", "typing-extensions")
+WHEELS = ("click", "PyYAML", "tqdm", "importlib-metadata", "typing-extensions")
 """What an image's Python may lack. The last two are for click and tqdm under 3.7: pip judges by its
 own Python whether they are needed, and leaves them out."""
 

@@ -323,6 +323,15 @@ def test_a_package_that_cannot_be_imported(laptop: Computer, state: str, seen: s
     assert line(laptop.examine(Purpose.COMPILE), "cv2").state is State.WARN
 
 
+def test_a_bare_computer_is_fit_to_run(laptop: Computer) -> None:
+    """numpy, click, PyYAML and OpenCV are enough; what else is missing is only named."""
+    for name in ("tqdm", "onnx", "onnxruntime", "av", "torch", "safetensors"):
+        laptop.packages[name] = ("absent", "")
+    report = laptop.examine(Purpose.RUN)
+    assert not report.failed
+    assert line(report, "tqdm").state is State.WARN
+
+
 def test_a_package_missing_in_a_container_comes_as_a_wheel(container: Computer) -> None:
     container.packages["yaml"] = ("absent", "")
     found = line(container.examine(), "yaml")

@@ -35,7 +35,7 @@ Inside:
 \b
 The images have Python 3.7 and may lack packages. On a computer with a network:
   pip download -d wheels --only-binary=:all: --python-version 3.7 \\
-      click PyYAML tqdm protobuf importlib-metadata typing-extensions
+      click PyYAML tqdm importlib-metadata typing-extensions
 then: deepfake-fpga session --wheels wheels
 
 Exit status: that of the command inside; 1 the session could not start, 2 wrong use.""",

@@ -66,7 +66,7 @@ session_install() {
         session_say "this image's Python is older than 3.7: deepfake-fpga itself does not run in it, the vendor's tools do"
         return
     }
-    session_missing=$("$session_exe" - click yaml numpy tqdm google.protobuf <<'END'
+    session_missing=$("$session_exe" - click yaml numpy <<'END'
 import importlib, sys
 missing = []
 for name in sys.argv[1:]:

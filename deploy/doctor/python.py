@@ -58,8 +58,7 @@ PACKAGES: Tuple[Package, ...] = (
     Package("numpy", "numpy", "everything", EVERYTHING),
     Package("click", "click", "the command line", EVERYTHING),
     Package("yaml", "PyYAML", "configuration files", EVERYTHING),
-    Package("google.protobuf", "protobuf", "xmodel files", EVERYTHING),
-    Package("tqdm", "tqdm", "progress bars", needs(Purpose.RUN, Purpose.QUANT, Purpose.CARD)),
+    Package("tqdm", "tqdm", "progress bars; plain lines do without"),
     Package(
         "cv2",
         "'opencv-python-headless>=4.5,<5'",
