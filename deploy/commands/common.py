@@ -28,3 +28,16 @@ def build_dir_option(use: str) -> Callable[[Command], Command]:
         show_default=True,
         help=use,
     )
+
+
+def teller(quiet: bool) -> Callable[[str], None]:
+    """What takes lines for people: standard error, or nothing where it is to be quiet."""
+    return _nothing if quiet else _say
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _nothing(text: str) -> None:
+    pass

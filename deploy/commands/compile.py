@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Optional
 import click
 
 from ..compilation import NET_NAME, SOURCE, TARGET
-from .common import build_dir_option, quiet_option
+from .common import build_dir_option, quiet_option, teller
 
 if TYPE_CHECKING:
     from ...compile.compiler import CompileResult
@@ -122,7 +122,7 @@ def command(
     request = CompileRequest(
         BuildFolder(build_dir), xmodel, arch, output_dir, net_name, backend, options, time_limit
     )
-    compilation = compile_build(request, _nothing if quiet else _say, _quiet if quiet else _say)
+    compilation = compile_build(request, teller(quiet), _quiet if quiet else teller(quiet))
     for warning in compilation.manifest.warnings:
         click.echo(f"Warning: {warning}", err=True)
     if as_json:
@@ -152,14 +152,6 @@ def summary(result: CompileResult) -> str:
     return "\n".join(lines)
 
 
-def _say(line: str) -> None:
-    click.echo(line, err=True)
-
-
 def _quiet(line: str) -> None:
     if line.startswith("[UNILOG][WARNING]"):
         click.echo(line, err=True)
-
-
-def _nothing(line: str) -> None:
-    pass

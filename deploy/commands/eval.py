@@ -12,7 +12,7 @@ import click
 
 from ...errors import UsageError
 from ..progress import progress_bar
-from .common import build_dir_option, model_option
+from .common import build_dir_option, model_option, teller
 from .face_options import face_options
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def command(
             f"--devices is {','.join(devices)}",
             "add float to --devices",
         )
-    say: Callable[[str], None] = (lambda text: None) if quiet else _say
+    say = teller(quiet)
     changes = parse(perturbations, False) if perturbations else []
     old = None if baseline is None else read_baseline(baseline)
     path, model_reason = choose_model(model, build_dir)
@@ -308,7 +308,3 @@ def _bars(quiet: bool) -> Iterator[Callable[[str, int, Optional[int]], None]]:
             show(done, total)
 
         yield progress
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)

@@ -12,7 +12,7 @@ import click
 
 from ...errors import UsageError
 from ...quantize.releases import DEFAULT, RELEASES
-from .common import build_dir_option, quiet_option
+from .common import build_dir_option, quiet_option, teller
 
 if TYPE_CHECKING:
     from ...quantize.evaluation import Evaluation
@@ -145,7 +145,7 @@ def command(
         build, data, checkpoint, subset, batch_size, backend, force, release, not no_report,
         fast_finetune, finetune_images, wanted,
     )  # fmt: skip
-    say = _nothing if quiet else _say
+    say = teller(quiet)
     progress = silent if quiet else show_progress
     if mode == "calib":
         manifest = calibrate(request, say, progress)
@@ -249,11 +249,3 @@ def _command(mode: str, request: QuantRequest) -> str:
 
 def _build_option(request: QuantRequest) -> str:
     return "" if request.build.path == Path("build") else f" -d {request.build.path}"
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)
-
-
-def _nothing(text: str) -> None:
-    pass

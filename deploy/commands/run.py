@@ -15,7 +15,7 @@ from ...errors import DataError, UsageError
 from ...files import sha256
 from ..parameters import address, list_of
 from ..progress import progress_bar
-from .common import build_dir_option, model_option, quiet_option
+from .common import build_dir_option, model_option, quiet_option, teller
 from .face_options import face_options
 from .input_options import InputOptions, input_options
 
@@ -310,7 +310,7 @@ def command(
     from ..evidence.folder import EvidenceOptions, write_evidence
     from ..evidence.manifest import read_key
 
-    say: Callable[[str], None] = _nothing if quiet else _say
+    say = teller(quiet)
     selection = asked.selection()
     sources = asked.sources(images, videos)
     for source in sources:
@@ -546,11 +546,3 @@ def _warn(notes: Sequence[str], told: Set[str]) -> None:
         if note not in told:
             told.add(note)
             click.echo(f"Warning: {note}", err=True)
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)
-
-
-def _nothing(text: str) -> None:
-    pass
