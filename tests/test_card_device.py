@@ -17,9 +17,9 @@ import pytest
 
 from deepfake_fpga.compile.xir.attributes import blob
 from deepfake_fpga.compile.xir.xmodel import read_xmodel, write_xmodel
-from deepfake_fpga.errors import DeviceError, MismatchError, UnsupportedError
+from deepfake_fpga.errors import DeviceError, MismatchError, MissingError, UnsupportedError
 from deepfake_fpga.inference.artifact import artifact_of
-from deepfake_fpga.inference.devices import open_device
+from deepfake_fpga.inference.devices import heat, open_device
 from deepfake_fpga.inference.devices.base import Device, TensorInfo
 from deepfake_fpga.inference.devices.card import CardDevice, open_card
 from deepfake_fpga.inference.devices.card_process import WORKER, shared_memory
@@ -177,7 +177,14 @@ def test_the_card_has_no_tensors_to_tap(tmp_path: Path) -> None:
         open_card(graph, graph.subgraphs("DPU"), batch=8, taps=["conv_fix"])
 
 
-def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, temporary: Path) -> None:
+def test_nothing_is_left_in_the_temporary_folder(
+    tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_tool(limits: Any) -> Any:
+        raise MissingError("There is no xbutil")
+
+    # A reading of the temperature has a folder of its own there while it lasts.
+    monkeypatch.setattr(heat, "read_health", no_tool)
     with opened(tmp_path) as device:
         assert_answers(device, [0])
         assert len(list(temporary.iterdir())) == 2  # the model and the log
