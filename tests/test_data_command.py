@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tarfile
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Dict, Tuple
 
+import cv2
+import numpy as np
 import pytest
 
 from deepfake_fpga.deploy.cli import main
+from deepfake_fpga.preprocessing import Preprocessing, Square, cut, fit
 from deepfake_fpga.quantize.dataset import read_dataset
+from deepfake_fpga.quantize.pictures import read_image
+from deepfake_fpga.quantize.synthetic import make_take
 from deepfake_fpga.quantize.synthetic_pairs import make_pair
 
 from .clips import write_clip
@@ -153,3 +159,42 @@ def test_options_of_masks_reach_the_masks(videos: Path, tmp_path: Path) -> None:
     assert options["mask"]["threshold"] == "fixed"
     assert options["mask"]["level"] == 0.35
     assert options["mask"]["colour"] is False
+
+
+def test_photographs_are_cut_where_there_is_no_video(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    take = make_take("test", 3, 1, 1, False)
+    wall = np.full((300, 500, 3), 128, np.uint8)
+    for name, x in (("left", 20), ("right", 240)):
+        whole = wall.copy()
+        whole[40:264, x : x + 224] = fit(take.pictures[0], Preprocessing())
+        cv2.imwrite(str(photographs / f"{name}.png"), whole[..., ::-1])
+    cv2.imwrite(str(photographs / "wall.jpg"), wall)
+    (photographs / "cut.jpg").write_bytes((photographs / "wall.jpg").read_bytes()[:40])
+    out = tmp_path / "faces"
+    assert call("crops", photographs, "-o", out, "--faces", "cascade", "--json") == 1
+    record = json.loads(capsys.readouterr().out)
+    assert (record["done"], record["crops"]) == (2, 2)
+    assert "no face" in record["skipped"][f"{photographs}/wall.jpg"]
+    assert "cannot be decoded" in record["skipped"][f"{photographs}/cut.jpg"]
+    journal = [json.loads(line) for line in (out / "videos.jsonl").read_text().splitlines()]
+    about = {line["video"]: line["crops"][0] for line in journal if line.get("crops")}
+    for name, x in (("left", 20), ("right", 240)):
+        square = Square(*about[f"{photographs}/{name}.png"]["square"])
+        assert 180 < square.side < 300  # the drawn face, a third added on each side
+        assert abs(square.x + square.side / 2 - (x + 112)) < 20
+        crop = read_image(out / "crops" / f"{name}_0.png")
+        assert np.array_equal(crop, cut(read_image(photographs / f"{name}.png"), square))
+
+    # Where there are videos the pictures beside them are no part of the data set, ...
+    both = tmp_path / "both"
+    shutil.copytree(str(videos), str(both))
+    shutil.copy(str(photographs / "left.png"), str(both / "thumbnail.png"))
+    assert call("crops", both, "-o", tmp_path / "others", "--frames", 1, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["videos"] == 6
+    # ... and masks need two videos.
+    assert call("masks", photographs, "-o", tmp_path / "masks") == 1
+    assert "There are no videos" in capsys.readouterr().err

@@ -195,6 +195,7 @@ Examples:
   deepfake-fpga data crops videos -o crops --frames 16
   deepfake-fpga data crops videos.tar.gz -o crops.tar --every 30 --frames 0
   deepfake-fpga data crops videos -o crops --faces yunet --face-model yunet.onnx --size 256
+  deepfake-fpga data crops photographs -o crops --faces cascade
 
 Exit status: 0 done, 1 done but for videos that are listed, 2 wrong use.""",
 )
@@ -208,7 +209,10 @@ def crops(
     as_json: bool,
     **asked: Any,
 ) -> int:
-    """Cut faces out of videos, without masks; labels are kept where there are any."""
+    """Cut faces out of videos, without masks; labels are kept where there are any.
+
+    A SOURCE without any video is taken as photographs.
+    """
     return _extract(sources, output, _options(False, **asked), metadata, jobs, as_json)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...errors import DataError, UsageError
 from ...preprocessing import Image, Preprocessing, Square, cut
-from ...quantize.pictures import fit_mask
+from ...quantize.pictures import IMAGE_SUFFIXES, fit_mask, read_image
 from ..faces import FaceFinder, FaceOptions
 from ..records import Frame, Status
 from ..sources.video import open_video
@@ -112,10 +112,10 @@ class Cutting:
 def cut_video(
     path: Path, name: str, options: CropOptions, fake: bool = False, original: Optional[Path] = None
 ) -> Cutting:
-    """The crops of one video.
+    """The crops of one video, or of one photograph.
 
     Args:
-        path: the file.
+        path: the file; by its suffix it is a video or a photograph.
         name: what it is called, for boxes from a file.
         options: what is taken.
         fake: whether an unchanged face is to be left out.
@@ -127,6 +127,9 @@ def cut_video(
     """
     if original is None:
         found = _Cutter(options, name, fake=False)
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            found.take(Frame(name, 0, None, read_image(path)), None)
+            return found.finish()
         video = open_video(str(path))
         numbers = chosen(video.length, options.every, options.frames)
         for frame in frames_at(video, numbers, options.every, options.frames):

@@ -1,5 +1,7 @@
 """Crops and masks of a whole data set of videos, in the layout the quantizer reads.
 
+Where only crops are wanted and there are no videos, photographs are cut instead.
+
 ::
 
     crops/<video>_<n>.png   the face
@@ -17,12 +19,13 @@ import contextlib
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence
 
 from ... import __version__
 from ...errors import DataError, ToolkitError, UsageError
 from ...preprocessing import Image, Preprocessing
 from ...quantize.dataset import FAKE, REAL
+from ...quantize.pictures import IMAGE_SUFFIXES
 from ..faces import FaceFinder
 from ..sources.content import VIDEO_SUFFIXES
 from ..sources.listing import natural_key
@@ -106,20 +109,20 @@ class Extraction:
 def list_jobs(shelves: Sequence[Shelf], metadata: Metadata, masks: bool) -> List[Job]:
     """The videos of a data set in their order, each with its original where that is needed.
 
+    Without masks and without any video they are the photographs there.
+
     Raises:
-        DataError: there is no video.
+        DataError: there is nothing to cut.
     """
-    places = [
-        Place(shelf, name)
-        for shelf in shelves
-        for name in shelf.names
-        if PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES
-    ]
+    places = _places(shelves, VIDEO_SUFFIXES)
+    if not places and not masks:
+        places = _places(shelves, IMAGE_SUFFIXES)
     if not places:
         raise DataError(
             f"There are no videos in {', '.join(shelf.text for shelf in shelves)}",
             f"{sum(len(shelf.names) for shelf in shelves)} other files",
-            f"give a folder or tar with videos and their {METADATA}",
+            f"give a folder or tar with videos and their {METADATA}"
+            + ("" if masks else ", or with photographs"),
         )
     places.sort(key=lambda place: natural_key(place.path))
     first: Dict[str, Place] = {}
@@ -184,6 +187,15 @@ def extract(
                 say(f"{job.place.path} is left out: {line['skipped']}")
     _conclude(result, parcel, todo, journal.done, options)
     return result
+
+
+def _places(shelves: Sequence[Shelf], suffixes: Iterable[str]) -> List[Place]:
+    return [
+        Place(shelf, name)
+        for shelf in shelves
+        for name in shelf.names
+        if PurePosixPath(name).suffix.lower() in suffixes
+    ]
 
 
 def _job(place: Place, first: Mapping[str, Place], metadata: Metadata, masks: bool) -> Job:
