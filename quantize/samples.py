@@ -174,6 +174,35 @@ def draw_photograph_crops(
     )
 
 
+def load_authentic(folder: Path, preprocessing: Optional[Preprocessing] = None) -> Samples:
+    """Crops of faces that nobody manipulated, such as ``data crops`` cuts out of photographs.
+
+    Args:
+        folder: pictures, or a folder with ``crops/``; labels and masks are not looked at.
+        preprocessing: how they are fitted; the default if not given.
+
+    Raises:
+        DataError: no picture can be read.
+    """
+    preprocessing = preprocessing or Preprocessing()
+    inside = folder / "crops"
+    dataset = read_dataset(inside if inside.is_dir() else folder)
+    images = [batch.images for batch in dataset.batches(64, preprocessing)]
+    if not any(len(some) for some in images):
+        raise DataError(
+            f"There is no picture to read in {folder}",
+            str(dataset.problem_counts),
+            "give a folder that deepfake-fpga data crops has written",
+        )
+    together = np.concatenate(images)
+    return Samples(
+        together,
+        np.zeros(together.shape[:3], np.uint8),
+        np.ones(len(together), np.float32),
+        preprocessing,
+    )
+
+
 def with_self_blended(samples: Samples, seed: int = 0) -> Samples:
     """The authentic pictures of ``samples`` and each of them blended with itself, as FAKE.
 

@@ -4,6 +4,8 @@ Examples:
   python scripts/train.py --data data/train --validation data/validation --output runs/w8
   python scripts/train.py --draw 400 --epochs 4 --output runs/short
   python scripts/train.py --draw 2000 --self-blending 0.5 --degrade --patience 3 --output runs/sbi
+  python scripts/train.py --draw 2000 --faces faces/train --validation-faces faces/validation \
+      --self-blending 0.5 --degrade --output runs/photographs
   python scripts/train.py --data data/train --width 64 --recompute --batch-size 8 --accumulate 4 \
       --validation data/validation --output runs/w64
   python scripts/train.py --draw 200 --weights runs/w8/uynet.safetensors --quantization-aware \
@@ -19,19 +21,20 @@ ends at once; it then resumes from the last checkpoint.
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import signal
 import sys
 import time
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 import torch
 from tqdm import tqdm
 
 from deepfake_fpga.errors import MismatchError, OrderError, ToolkitError, UsageError
-from deepfake_fpga.preprocessing import Preprocessing
+from deepfake_fpga.preprocessing import DETECTORS, USUAL_MARGIN, Preprocessing
 from deepfake_fpga.quantize.checkpoint import load_checkpoint
 from deepfake_fpga.quantize.dataset import read_dataset
 from deepfake_fpga.quantize.samples import (
@@ -39,6 +42,7 @@ from deepfake_fpga.quantize.samples import (
     Validation,
     draw_photograph_crops,
     draw_samples,
+    load_authentic,
     load_samples,
     with_self_blended,
 )
@@ -154,7 +158,13 @@ def _run(trainer: Trainer, folder: Path, save_every: int) -> None:
 
 
 def _recorded(args: argparse.Namespace, used: Preprocessing) -> Preprocessing:
-    """The preprocessing to record: that of the weights it began with, where they say one."""
+    """The preprocessing to record: how the faces were cut, or what the weights begun with say."""
+    manifest = args.faces / "data.json" if args.faces else None
+    if manifest is not None and manifest.is_file():
+        options = json.loads(manifest.read_text("utf-8"))["options"]
+        if options["faces"] in DETECTORS:
+            margin = USUAL_MARGIN if options["margin"] is None else options["margin"]
+            return replace(used, face=options["faces"], margin=margin)
     if not args.weights:
         return used
     theirs = load_checkpoint(args.weights).preprocessing
@@ -180,14 +190,18 @@ def _samples(args: argparse.Namespace) -> Samples:
     else:
         with tqdm(total=args.draw, unit="video", desc="drawing", mininterval=1) as bar:
             found = draw_samples("train", args.draw, 2, args.seed, progress=bar.update)
-    if not args.photographs:
-        return found
-    if not args.self_blending:
+    if (args.photographs or args.faces) and not args.self_blending:
         raise UsageError("Photographs are manipulated by self-blending only",
                          "--self-blending is 0", "give a share of it, such as 0.5")  # fmt: skip
-    crops = draw_photograph_crops(args.photographs, args.photograph_crops, args.seed)
-    # Each crop stands for two pictures: as it is, and to be blended with itself in every epoch.
-    return Samples.joined([found, crops, replace(crops, real=crops.real * 0)])
+    authentic: List[Samples] = []
+    if args.photographs:
+        crops = draw_photograph_crops(args.photographs, args.photograph_crops, args.seed)
+        authentic.append(crops)
+    if args.faces:
+        authentic += [load_authentic(args.faces)] * args.face_times
+    # Each stands for two pictures: as it is, and to be blended with itself, anew in every epoch.
+    blended = [replace(crops, real=crops.real * 0) for crops in authentic]
+    return Samples.joined([found, *authentic, *blended])
 
 
 def _validation(args: argparse.Namespace) -> Optional[Samples]:
@@ -199,9 +213,12 @@ def _validation(args: argparse.Namespace) -> Optional[Samples]:
         videos = max(20, args.draw // 10)
         with tqdm(total=videos, unit="video", desc="drawing validation", mininterval=1) as bar:
             found = draw_samples("validation", videos, 2, args.seed, progress=bar.update)
+    parts = [found]
     if args.self_blending:
-        return Samples.joined([found, with_self_blended(found, args.seed)])
-    return found
+        parts.append(with_self_blended(found, args.seed))
+    if args.validation_faces:
+        parts.append(with_self_blended(load_authentic(args.validation_faces), args.seed))
+    return Samples.joined(parts)
 
 
 def _load(folder: Path) -> Samples:
@@ -224,6 +241,11 @@ def _arguments() -> argparse.Namespace:
     add("--validation", type=Path, help="folder the best weights are chosen by")
     add("--photographs", type=Path, help="folder of photographs without faces to add crops of")
     add("--photograph-crops", type=int, default=500, help="how many crops of them")
+    add(
+        "--faces", type=Path, help="crops of faces in photographs to add, as data crops writes them"
+    )
+    add("--face-times", type=int, default=1, help="how often each of them is shown in an epoch")
+    add("--validation-faces", type=Path, help="the same of other people, blended for validation")
     add("--output", type=Path, required=True, help="folder of the training")
     add("--resume", action="store_true", help="continue from last.pth there")
     add("--weights", type=Path, help="checkpoint to begin with, not random values")

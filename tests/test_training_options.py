@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from deepfake_fpga.errors import DataError, MismatchError, UsageError  # noqa: E
 from deepfake_fpga.preprocessing import Preprocessing  # noqa: E402
 from deepfake_fpga.quantize import training_log  # noqa: E402
 from deepfake_fpga.quantize.augmentation import degrade  # noqa: E402
+from deepfake_fpga.quantize.checkpoint import load_checkpoint  # noqa: E402
 from deepfake_fpga.quantize.dataset import read_dataset  # noqa: E402
 from deepfake_fpga.quantize.metrics import Scores  # noqa: E402
 from deepfake_fpga.quantize.samples import (  # noqa: E402
@@ -26,6 +28,7 @@ from deepfake_fpga.quantize.samples import (  # noqa: E402
     Validation,
     draw_photograph_crops,
     draw_samples,
+    load_authentic,
     load_samples,
     video_auc,
     with_self_blended,
@@ -272,6 +275,44 @@ def test_crops_of_photographs(tmp_path: Path):
     rise = crops.images[:, 100, -1, 0].astype(int) - crops.images[:, 100, 0, 0]
     assert np.all((rise >= 90) & (rise <= 200))  # as wide as the crop is: 96 to 200 pixels
     assert len(np.unique(rise)) > 3
+
+
+def test_authentic_crops_are_read_without_labels(tmp_path: Path):
+    crops = tmp_path / "crops"
+    crops.mkdir()
+    with pytest.raises(DataError, match="no picture"):
+        load_authentic(tmp_path)
+    for name, grey in (("a_0", 40), ("b_0", 90)):
+        cv2.imwrite(str(crops / f"{name}.png"), np.full((80, 80, 3), grey, np.uint8))
+    for folder in (tmp_path, crops):
+        found = load_authentic(folder)
+        assert found.images[:, 0, 0, 0].tolist() == [40, 90]
+        assert found.real.tolist() == [1, 1]
+        assert not found.masks.any()
+
+
+def test_weights_record_how_the_photographs_were_cut(tmp_path: Path):
+    for part in ("train", "validation"):
+        make_dataset(tmp_path / part, 4, 1, seed=2)
+    (tmp_path / "train" / "data.json").write_text(
+        json.dumps({"options": {"faces": "cascade", "margin": 0.25}})
+    )
+    command = [
+        sys.executable, str(ROOT / "scripts" / "train.py"), "--draw", "4", "--width", "1",
+        "--faces", str(tmp_path / "train"), "--validation-faces", str(tmp_path / "validation"),
+        "--face-times", "2", "--epochs", "1", "--batch-size", "8", "--threads", "1",
+        "--output", str(tmp_path / "run"),
+    ]  # fmt: skip
+    refused = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    assert refused.returncode == 2
+    assert "self-blending" in refused.stderr
+    done = subprocess.run([*command, "--self-blending", "0.5"], stdout=subprocess.PIPE, text=True)
+    assert done.returncode == 0
+    trained = load_checkpoint(tmp_path / "run" / "uynet.safetensors")
+    assert (trained.preprocessing.face, trained.preprocessing.margin) == ("cascade", 0.25)
+    # 8 drawn pictures; 4 crops, shown twice, as they are and blended: 3 steps of 8.
+    lines = training_log.read(tmp_path / "run" / "steps.csv")
+    assert lines[-1]["step"] == "3"
 
 
 def test_the_log_drops_what_is_done_again(tmp_path: Path):
