@@ -244,7 +244,10 @@ def test_the_page_of_an_authentic_video_does_not_promise() -> None:
 
 
 def test_nothing_is_ever_sure() -> None:
-    sure = Page(report(story([1.0] * 40))).words
+    page = report(story([1.0] * 40))
+    sure = Page(page).words
+    assert 'aria-label="more than 99 %"' in page
+    assert sure.count("more than 99 %") == 2, "the answer and the drawing"
     assert "probability of manipulation at more than 99 %" in sure
     assert "The face looks manipulated in the whole video, 4.0 seconds" in sure
     assert "probability of manipulation at less than 1 %" in Page(report(story([0.0] * 40))).words

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 
@@ -14,6 +14,15 @@ MOST_POINTS = 1200
 """Of the curve of a long video."""
 
 
+def percent(probability: Optional[float]) -> str:
+    """A probability as people say it; nothing is ever sure."""
+    if probability is None:
+        return "-"
+    if probability > 0.99:
+        return "more than 99 %"
+    return "less than 1 %" if probability < 0.01 else f"{100 * probability:.0f} %"
+
+
 def scale_svg(probability: float, rules: Rules) -> str:
     """A bar from genuine to manipulated with the undecided zone and a mark."""
     left, width = 20, 720
@@ -23,14 +32,14 @@ def scale_svg(probability: float, rules: Rules) -> str:
     anchor = "start" if probability < 0.1 else "end" if probability > 0.9 else "middle"
     return (
         '<figure><svg viewBox="0 0 760 86" width="760" height="86" role="img" '
-        f'aria-label="{100 * probability:.0f} percent" font-family="system-ui, sans-serif" '
+        f'aria-label="{percent(probability)}" font-family="system-ui, sans-serif" '
         'font-size="13" fill="#1f2933">'
         f'<rect x="{left}" y="34" width="{low - left:.1f}" height="18" fill="#8fd0ab"/>'
         f'<rect x="{low:.1f}" y="34" width="{high - low:.1f}" height="18" fill="#d9e2ec"/>'
         f'<rect x="{high:.1f}" y="34" width="{end - high:.1f}" height="18" fill="#f0a3a3"/>'
         f'<rect x="{mark - 2:.1f}" y="26" width="4" height="34" fill="#1f2933"/>'
         f'<text x="{mark:.1f}" y="20" text-anchor="{anchor}" font-weight="600">'
-        f"{100 * probability:.0f} %</text>"
+        f"{percent(probability)}</text>"
         f'<text x="{left}" y="76">genuine</text>'
         f'<text x="{(low + high) / 2:.1f}" y="76" text-anchor="middle">no answer</text>'
         f'<text x="{end}" y="76" text-anchor="end">manipulated</text></svg></figure>'

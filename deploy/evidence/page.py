@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import html
 from dataclasses import dataclass
-from typing import List, Optional, Sequence, Tuple
+from typing import List, Sequence, Tuple
 
 from ...inference.verdicts.gallery import Shot
 from ...inference.verdicts.judgement import Rules
@@ -17,7 +17,7 @@ from ...inference.verdicts.records import Reason, State, VideoVerdict, track_nam
 from ...inference.verdicts.scores import Scores
 from ...inference.verdicts.timeline import Interval, covered, duration
 from ..timeline import curve_svg
-from .drawings import curve_points, scale_svg
+from .drawings import curve_points, percent, scale_svg
 
 STYLE = """
 body { font: 17px/1.55 system-ui, sans-serif; color: #1f2933; background: #fff; max-width: 860px;
@@ -35,7 +35,9 @@ table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; padding: 0.3rem 0.7rem 0.3rem 0; border-bottom: 1px solid #d9e2ec;
          vertical-align: top; font-variant-numeric: tabular-nums }
 figure { margin: 1rem 0; break-inside: avoid } figcaption { color: #52606d; font-size: 0.9rem }
-figure img { max-width: 49%; height: auto } svg { max-width: 100%; height: auto }
+.shots { display: grid; grid-template-columns: repeat(auto-fill, minmax(350px, 1fr));
+         gap: 0.6rem } .shots figure { margin: 0 } .shots img { width: 50%; height: auto }
+svg { max-width: 100%; height: auto }
 .technical { font-size: 0.82rem; color: #52606d } code { font-size: 0.95em }
 @media print { body { margin: 0; max-width: none; font-size: 12px } h2 { break-after: avoid }
   table, li { break-inside: avoid } }
@@ -150,7 +152,7 @@ def index(rows: Sequence[Tuple[str, str, VideoVerdict]], demonstration: bool = F
     for folder, name, verdict in rows:
         link = f'<a href="{_text(_url(folder))}/report.html">{_text(name)}</a>'
         lines.append(
-            f"<tr><td>{link}</td><td>{ANSWERS[verdict.state]}</td><td>{_percent(verdict)}</td>"
+            f"<tr><td>{link}</td><td>{ANSWERS[verdict.state]}</td><td>{percent(verdict.probability)}</td>"
             f"<td>{100 * verdict.coverage:.0f} %</td></tr>"
         )
     head = "<tr><th>video</th><th>answer</th><th>fake probability</th><th>looked at</th></tr>"
@@ -174,7 +176,7 @@ def _first_sentence(story: Story) -> str:
     verdict = story.verdict
     if verdict.reason is not None:
         return WHY[verdict.reason]
-    return f"The program puts the probability of manipulation at {_percent(verdict)}."
+    return f"The program puts the probability of manipulation at {percent(verdict.probability)}."
 
 
 def _found(story: Story) -> List[str]:
@@ -234,7 +236,9 @@ def _where(story: Story) -> List[str]:
             "program marked.</p>"
         )
     # Where nothing stands out, a few are enough to show that.
-    parts += [_figure(shot) for shot in story.worst[: None if story.intervals else 2]]
+    shots = "".join(_figure(shot) for shot in story.worst[: None if story.intervals else 2])
+    if shots:
+        parts.append(f'<div class="shots">{shots}</div>')
     return parts
 
 
@@ -334,16 +338,6 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         "<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
     return f"<table><tr>{head}</tr>{body}</table>"
-
-
-def _percent(verdict: VideoVerdict) -> str:
-    """The probability as people say it; nothing is ever sure."""
-    value: Optional[float] = verdict.probability
-    if value is None:
-        return "-"
-    if value > 0.99:
-        return "more than 99 %"
-    return "less than 1 %" if value < 0.01 else f"{100 * value:.0f} %"
 
 
 def _url(name: str) -> str:
