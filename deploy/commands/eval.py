@@ -39,6 +39,7 @@ Examples:
   deepfake-fpga eval --data dfdc_train_part_0 --every 10 -o result   videos, one frame of ten
   deepfake-fpga eval --data faces --robustness -o result re-encoded, blurred, relit ...
   deepfake-fpga eval --data faces -o new --baseline old/eval.json
+  deepfake-fpga eval --data videos --calibrate -o result what a probability of run is to mean
 
 \b
 DIR holds crops/, masks/ and metadata.json, or videos and metadata.json as DFDC has them.
@@ -140,6 +141,13 @@ Exit status: 0 done, 1 worse than the baseline or failed, 2 wrong use.""",
     show_default=True,
     help="By how much a figure may be worse than the baseline's.",
 )
+@click.option(
+    "--calibrate",
+    "to_calibrate",
+    is_flag=True,
+    help="Fit the temperature of the verdicts to these videos and write it to verdict.json beside "
+    "the model, for run to use.",
+)
 @click.option("-t", "--threads", type=click.IntRange(min=1), help="Default: one per core.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Only the exit status, warnings and errors.")
@@ -165,6 +173,7 @@ def command(
     perturbations: Tuple[str, ...],
     baseline: Optional[Path],
     tolerance: float,
+    to_calibrate: bool,
     threads: Optional[int],
     as_json: bool,
     quiet: bool,
@@ -180,6 +189,7 @@ def command(
     from ...inference.faces import Kind
     from ...inference.session import Session
     from ..defaults import choose_checkpoint, choose_model
+    from ..evaluating.calibrating import calibrate, write_calibration
     from ..evaluating.comparison import against, read_baseline
     from ..evaluating.evaluation import EvalOptions, evaluate, write_evaluation
     from ..evaluating.material import read_material
@@ -212,6 +222,8 @@ def command(
             f"--faces is {faces.kind.value}",
             "leave --faces out, or measure on videos",
         )
+    if to_calibrate:
+        _can_be_calibrated(path, material.videos, devices)
     for note in material.notes:
         say(f"Warning: {note}")
     if robustness and not changes:
@@ -259,9 +271,16 @@ def command(
     if old is not None:
         found.against = against(old, found.tables, material.digest, options.settings, tolerance)
         found.baseline, found.tolerance = str(old.path), tolerance
+    if to_calibrate:
+        fit = calibrate(found.devices[0].table, rules, material.clips)
+        found.calibration = fit.to_json()
+        kept = write_calibration(fit, path, material.name)
     record = write_evaluation(found, output)
     write_eval_page(output / "eval.html", record)
     written = [str(output / name) for name in ("eval.json", *record["files"], "eval.html")]
+    if to_calibrate:
+        written.append(str(kept))
+        say(f"Calibration: {fit.words}")
     if as_json:
         click.echo(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
     elif not quiet:
@@ -275,6 +294,24 @@ def command(
                     err=True,
                 )
     ctx.exit(1 if found.worse else 0)
+
+
+def _can_be_calibrated(model: Path, videos: bool, devices: Tuple[str, ...]) -> None:
+    from ..evaluating.calibrating import refuse_shipped
+
+    if not videos:
+        raise UsageError(
+            "Crops are judged by their mean, which nothing calibrates",
+            "--calibrate was given, and --data holds crops",
+            "give labelled videos",
+        )
+    if devices[0] in ("float", "null"):
+        raise UsageError(
+            f"The compiled model is not calibrated by what {devices[0]} says",
+            f"--devices is {','.join(devices)}",
+            "name card or sim first",
+        )
+    refuse_shipped(model)
 
 
 def _judging(

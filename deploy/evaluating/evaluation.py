@@ -126,6 +126,7 @@ class Evaluation:
         against: the baseline, if there is one.
         baseline: its path.
         tolerance: what a figure may lose against it.
+        calibration: what was fitted to the data, if that was asked for.
     """
 
     material: Material
@@ -138,6 +139,7 @@ class Evaluation:
     against: List[Against] = field(default_factory=list)
     baseline: str = ""
     tolerance: float = 0.0
+    calibration: Optional[Dict[str, Any]] = None
 
     @property
     def tables(self) -> Dict[str, Table]:
@@ -188,6 +190,7 @@ class Evaluation:
             }
             if self.against
             else None,
+            "calibration": self.calibration,
         }
 
 

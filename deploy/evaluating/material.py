@@ -35,6 +35,8 @@ class Clip:
         masks: one per crop; ``None`` where there is none.
         video: whether ``files`` is a video.
         facts: what metadata and names tell of it (``source``, ``compression``, ...), for breakdown.
+        group: the person or the original it shows, shared with other videos of the same; empty for
+            crops.
         frames: how many frames to expect; ``None`` where the file does not say.
     """
 
@@ -44,6 +46,7 @@ class Clip:
     masks: Tuple[Optional[Path], ...] = ()
     video: bool = False
     facts: Mapping[str, str] = field(default_factory=dict)
+    group: str = ""
     frames: Optional[int] = None
 
 
@@ -180,7 +183,8 @@ def _videos(folder: Path) -> Tuple[List[Clip], List[str]]:
     lacking, unlabelled = 0, 0
     for table in tables:
         place = table.parent
-        for name, entry in read_metadata(table).items():
+        entries = read_metadata(table)
+        for name, entry in entries.items():
             path = place / name
             if entry.get("label") not in (REAL, FAKE):
                 unlabelled += 1
@@ -193,7 +197,7 @@ def _videos(folder: Path) -> Tuple[List[Clip], List[str]]:
                     facts.setdefault("bits_per_pixel", density)
                 clip = Clip(
                     _stem(name), entry["label"] == FAKE, (path,), video=True, facts=facts,
-                    frames=frames,
+                    frames=frames, group=_group(name, entries),
                 )  # fmt: skip
                 clips.append(_within(place.name, clip) if place != folder else clip)
     notes = [f"{lacking} videos of {METADATA} are not there"] if lacking else []
@@ -212,6 +216,17 @@ def _facts(entry: Mapping[str, Any], place: str) -> Dict[str, str]:
     if level and "compression" not in facts:
         facts["compression"] = level.group(1).lower()
     return facts
+
+
+def _group(name: str, entries: Mapping[str, Mapping[str, Any]]) -> str:
+    """The person in a video, or its original; of a fake those of the video it was made of."""
+    original = entries[name].get("original")
+    first = original if isinstance(original, str) and original else name
+    for key in (first, name):
+        identity = entries.get(key, {}).get("identity")
+        if isinstance(identity, str) and identity:
+            return identity
+    return _stem(first)
 
 
 def _header(path: Path) -> Tuple[Optional[int], str]:

@@ -35,7 +35,7 @@ class Calibration:
         aggregation: the one it was fitted for; empty where nothing was fitted.
         band: answers nearer to the threshold than this are inconclusive; ``None`` for the default.
         reason: where it comes from, or why there is none, for people.
-        fitted_on: what ``scripts/choose_aggregation.py`` wrote of the clips and the losses.
+        fitted_on: what was written of the videos and the losses.
     """
 
     temperature: float = 1.0
@@ -84,7 +84,9 @@ def read_calibration(model: Path) -> Calibration:
     """
     path = model.with_name(FILE)
     if not path.is_file():
-        return Calibration(reason=f"not calibrated: there is no {FILE} beside the model")
+        return Calibration(
+            reason=f"not calibrated: there is no {FILE} beside the model (eval --calibrate)"
+        )
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         if record["schema"] != SCHEMA:
@@ -103,7 +105,7 @@ def read_calibration(model: Path) -> Calibration:
         raise FormatError(
             f"The calibration {path} cannot be read",
             f"{type(error).__name__}: {error}",
-            "remove it, or make it again with scripts/choose_aggregation.py",
+            "remove it, or make it again with deepfake-fpga eval --calibrate",
         ) from error
     if not model.is_file() or sha256(model) != wanted:
         return Calibration(reason=f"not calibrated: {path} is for another model")
