@@ -260,8 +260,8 @@ def _how_sure(story: Story) -> List[str]:
     if isinstance(alarms, (int, float)) and isinstance(missed, (int, float)):
         parts.append(
             f"<p>In a test with videos whose truth was known, about {100 * alarms:.0f} of 100 "
-            f"genuine videos were taken for manipulated, and about {100 * missed:.0f} of 100 manipulated ones "
-            "were missed. With videos of another kind it can be more.</p>"
+            f"genuine videos were taken for manipulated, and about {100 * missed:.0f} of 100 "
+            "manipulated ones were missed. With videos of another kind it can be more.</p>"
         )
     if story.demonstration:
         parts.append("<p>That holds for drawn faces, and for nothing else.</p>")
