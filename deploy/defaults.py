@@ -11,7 +11,7 @@ from .build_folder import BuildFolder
 MODEL = "YNET.xmodel"
 DATA = Path(__file__).resolve().parent / "data"
 DEMO_CHECKPOINT = DATA / "uynet_demo.safetensors"
-"""The checkpoint that ships with the package; it exercises the pipeline on synthetic faces."""
+"""The checkpoint that ships with the package; docs/model-card.md says what it is worth."""
 
 
 def default_model() -> Path:

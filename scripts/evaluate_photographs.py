@@ -1,7 +1,8 @@
-"""Measures a checkpoint on real photographs that scientific Python packages carry.
+"""Measures a checkpoint, and its compiled model, on real photographs that Python packages carry.
 
 python scripts/evaluate_photographs.py
 python scripts/evaluate_photographs.py --checkpoint runs/w8/uynet.safetensors --json
+python scripts/evaluate_photographs.py --model deploy/data/YNET.xmodel
 python scripts/evaluate_photographs.py --packages photos/lib/python3.11/site-packages
 
 Photographs of faces: astronaut.png of scikit-image (NASA, public domain) and grace_hopper.jpg of
@@ -17,7 +18,7 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -25,7 +26,12 @@ from deepfake_fpga.deploy.defaults import DEMO_CHECKPOINT
 from deepfake_fpga.errors import ToolkitError
 from deepfake_fpga.preprocessing import Image, Preprocessing, fit
 from deepfake_fpga.quantize.camera import through_jpeg
+from deepfake_fpga.quantize.metrics import Scores, Tally
 from deepfake_fpga.quantize.self_blending import Region, self_blend
+
+if TYPE_CHECKING:
+    from deepfake_fpga.inference.session import Session
+    from deepfake_fpga.quantize.samples import Samples
 
 PHOTOGRAPHS = (
     ("astronaut", "skimage", "data/astronaut.png", "pip install scikit-image"),
@@ -152,6 +158,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--checkpoint", type=Path, default=DEMO_CHECKPOINT)
+    parser.add_argument("--model", type=Path, help="its compiled model, to be measured on sim too")
     parser.add_argument(
         "--packages", type=Path, help="folder with the packages, if not installed here"
     )
@@ -169,46 +176,69 @@ def main() -> int:
 
     import torch
 
+    from deepfake_fpga.inference.artifact import load_artifact
+    from deepfake_fpga.inference.session import Session
     from deepfake_fpga.quantize.checkpoint import load_checkpoint
     from deepfake_fpga.quantize.samples import Samples, score
 
     torch.set_num_threads(args.threads)
     checkpoint = load_checkpoint(args.checkpoint)
-
-    def measured(samples: Samples) -> Dict[str, object]:
-        rows = np.flatnonzero(samples.real > 0.5)
-        authentic = Samples(
-            samples.images[rows], samples.masks[rows], samples.real[rows], samples.preprocessing
-        )
-        right = score(checkpoint.model, authentic).accuracy
-        return {**score(checkpoint.model, samples).to_json(), "false_alarms": round(1 - right, 6)}
-
-    results: Dict[str, Dict[str, object]] = {}
-    everything: List[Samples] = []
+    parts: Dict[str, Samples] = {}
     for face in faces:
         drawn = [make_crops(face, seed) for seed in range(args.rounds)]
-        samples = Samples(
+        parts[face.name] = Samples(
             np.stack([picture for pictures, _, _ in drawn for picture in pictures]),
             np.stack([m for _, masks, _ in drawn for m in masks]).astype(np.uint8),
             np.array([0.0 if f else 1.0 for _, _, fake in drawn for f in fake], np.float32),
             checkpoint.preprocessing,
         )
-        everything.append(samples)
-        results[face.name] = measured(samples)
-    results["all"] = measured(Samples.joined(everything))
+    parts["all"] = Samples.joined(list(parts.values()))
+    results = {"float": measured(parts, lambda samples: score(checkpoint.model, samples))}
+    if args.model is not None:
+        with Session(load_artifact(args.model), "sim", threads=args.threads) as session:
+            results["sim"] = measured(parts, lambda samples: score_compiled(session, samples))
     if args.json:
         record = {"checkpoint": checkpoint.describe(), "left_out": missing, "results": results}
         print(json.dumps(record, indent=2))
         return 0
     print(
-        f"{'photograph':<16}{'images':>8}{'AUC':>9}{'accuracy':>10}{'IoU':>8}{'false alarms':>14}"
+        f"{'photograph':<16}{'device':>8}{'images':>8}{'AUC':>9}{'accuracy':>10}{'IoU':>8}"
+        f"{'false alarms':>14}"
     )
-    for name, found in results.items():
-        print(
-            f"{name:<16}{found['images']:>8}{found['auc']:>9.4f}{found['accuracy']:>10.4f}"
-            f"{found['iou']:>8.4f}{found['false_alarms']:>14.4f}"
-        )
+    for device, found in results.items():
+        for name, own in found.items():
+            print(
+                f"{name:<16}{device:>8}{own['images']:>8}{own['auc']:>9.4f}{own['accuracy']:>10.4f}"
+                f"{own['iou']:>8.4f}{own['false_alarms']:>14.4f}"
+            )
     return 0
+
+
+def measured(
+    parts: Dict[str, Samples], score: Callable[[Samples], Scores]
+) -> Dict[str, Dict[str, object]]:
+    """The scores of each part, and the share of its authentic pictures that are accused."""
+    found: Dict[str, Dict[str, object]] = {}
+    for name, samples in parts.items():
+        rows = np.flatnonzero(samples.real > 0.5)
+        authentic = type(samples)(
+            samples.images[rows], samples.masks[rows], samples.real[rows], samples.preprocessing
+        )
+        wrong = 1 - score(authentic).accuracy
+        found[name] = {**score(samples).to_json(), "false_alarms": round(wrong, 6)}
+    return found
+
+
+def score_compiled(session: Session, samples: Samples) -> Scores:
+    """What a compiled model is worth."""
+    tally = Tally()
+    size = session.batch
+    for start in range(0, len(samples), size):
+        rows = slice(start, start + size)
+        given = session.result(session.submit(samples.images[rows]))
+        fake = 1.0 - given.real.astype(np.float64)
+        tally.add(fake, samples.real[rows] < 0.5, given.mask, samples.masks[rows])
+    return tally.scores()
 
 
 if __name__ == "__main__":

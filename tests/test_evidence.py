@@ -290,7 +290,7 @@ def test_the_demonstration_model_is_named_as_such(tmp_path: Path) -> None:
     judged([clip], tmp_path / "out")
     words = Page((tmp_path / "out" / "report.html").read_text()).words
     assert "Made with the demonstration model" in words
-    assert "this result means nothing" in words
+    assert "Do not pass its answer on as a finding" in words
     assert sha256(clip) in words
 
 

@@ -13,6 +13,8 @@ import pytest
 
 pytest.importorskip("cv2")
 
+from deepfake_fpga.inference.session import Prediction
+from deepfake_fpga.preprocessing import Preprocessing
 from deepfake_fpga.quantize.synthetic import make_take
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "evaluate_photographs.py"
@@ -79,3 +81,37 @@ def test_crops_stay_inside_the_photograph(script: ModuleType):
             assert crop.shape[0] == crop.shape[1] == int(min(120, 60 * (1 + 2 * margin)))
             assert 0 < region.x < 0.7
             assert 0 < region.y < 0.7
+
+
+class Painted:
+    """A session whose answer is the first pixel: red the fake probability, blue the whole mask."""
+
+    batch = 3
+
+    def submit(self, images: np.ndarray) -> np.ndarray:
+        return images
+
+    def result(self, images: np.ndarray) -> Prediction:
+        mask = np.broadcast_to(images[:, :1, :1, 2] > 127, images.shape[:3])
+        real = 1 - images[:, 0, 0, 0] / 255
+        return Prediction(mask.astype(np.uint8), real.astype(np.float32), np.zeros(0, np.int8))
+
+
+def test_a_compiled_model_is_scored_like_a_float_one(script: ModuleType):
+    pytest.importorskip("torch")
+    from deepfake_fpga.quantize.samples import Samples
+
+    images = np.zeros((8, 4, 4, 3), np.uint8)
+    images[:, 0, 0, 0] = [10, 20, 200, 40, 220, 230, 30, 240]  # one authentic is accused
+    images[4:, :, :, 2] = 255
+    masks = np.zeros((8, 4, 4), np.uint8)
+    masks[4:] = 1
+    real = np.array([1, 1, 1, 1, 0, 0, 0, 0], np.float32)
+    samples = Samples(images, masks, real, Preprocessing(height=4, width=4))
+    session = Painted()
+    found = script.measured({"all": samples}, lambda given: script.score_compiled(session, given))
+    # Of 16 pairs the manipulated picture with 30 loses two, to 40 and to 200.
+    assert found["all"]["auc"] == pytest.approx(14 / 16)
+    assert found["all"]["accuracy"] == pytest.approx(6 / 8)
+    assert found["all"]["false_alarms"] == pytest.approx(1 / 4)
+    assert found["all"]["iou"] == 1.0

@@ -87,9 +87,9 @@ MEANING = (
 )
 
 DEMONSTRATION = (
-    '<p class="warning"><b>Made with the demonstration model.</b> It was trained on drawn faces '
-    "only, to show that the program works. For a video of real people this result means nothing; "
-    "do not pass it on as one.</p>"
+    '<p class="warning"><b>Made with the demonstration model.</b> It learned from drawn faces and '
+    "from portraits blended with themselves, never from a real forgery, and about real people it "
+    "is often wrong. Do not pass its answer on as a finding.</p>"
 )
 
 LONGEST_TABLE = 30
