@@ -327,7 +327,7 @@ def test_the_default_is_the_one_that_was_measured_best() -> None:
     module, found = study()
     assert found["aggregation"] == Rules().aggregation
     shipped = read_calibration(default_model())
-    # After another model was put there: choose_aggregation.py --scores NEW --clips 120 --write
+    # After another model was put there: choose_aggregation.py --scores NEW --clips 360 --write
     assert shipped.fitted, shipped.reason
     assert shipped.fitted_on["scores_sha256"] == sha256(DATA / "aggregation.jsonl")
     assert shipped.aggregation == found["aggregation"]
@@ -338,4 +338,6 @@ def test_the_default_is_the_one_that_was_measured_best() -> None:
     for line in module.tables(found).splitlines():
         assert line in page
     chosen = found["ways"][found["aggregation"]]
-    assert chosen["reported"]["log_loss"] < chosen["reported"]["log_loss_raw"]
+    assert chosen["reported"]["mean_log_loss"] < chosen["reported"]["mean_log_loss_raw"]
+    assert chosen["choosing"]["most_false_alarms"] <= module.MOST_ALARMS
+    assert found["ways"]["strongest-window"]["choosing"]["most_false_alarms"] > module.MOST_ALARMS
