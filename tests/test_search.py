@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, List
+from typing import Any, List, Optional
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result  # noqa: E402
 from deepfake_fpga.deploy import searching  # noqa: E402
 from deepfake_fpga.deploy.build_folder import BuildFolder  # noqa: E402
 from deepfake_fpga.deploy.cli import cli  # noqa: E402
+from deepfake_fpga.deploy.commands import quant as quant_command  # noqa: E402
 from deepfake_fpga.errors import DataError, UnsupportedError, UsageError  # noqa: E402
 from deepfake_fpga.preprocessing import Preprocessing, to_float  # noqa: E402
 from deepfake_fpga.quantize import search as search_module  # noqa: E402
@@ -238,6 +239,8 @@ def test_misuse(tmp_path: Path):
         quant("--mode", "test", *data, "--search", "--judge", tmp_path)
     with pytest.raises(UsageError, match="--floor-auc is for --search"):
         quant("--mode", "calib", *data, "--floor-auc", "0.9")
+    with pytest.raises(UsageError, match="--judge-images is for --search"):
+        quant("--mode", "calib", *data, "--judge-images", "600")
     with pytest.raises(UsageError, match="tries fast finetune by itself"):
         quant("--mode", "calib", *data, "--search", "--judge", tmp_path, "--fast-finetune")
 
@@ -251,3 +254,10 @@ def test_the_vendors_quantizer_cannot_search():
 
     with pytest.raises(UnsupportedError, match="cannot search"):
         searching.search(Request(), Theirs(), *[None] * 5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("asked", "taken"), [(None, 200), (60, 60)])
+def test_as_many_pictures_judge_as_are_asked_for(asked: Optional[int], taken: int):
+    request = quant_command._search("calib", True, Path("judge"), asked, None, None, False)
+    assert request is not None
+    assert request.judge_images == taken

@@ -96,6 +96,11 @@ calibration also takes any folder of pictures.""",
     type=click.Path(path_type=Path),
     help="Labelled crops of other people for --search: half of them choose, half report.",
 )
+@click.option(
+    "--judge-images",
+    type=click.IntRange(min=1),
+    help="So many pictures choose at most, and as many report. Default: 200.",
+)
 @click.option("--floor-auc", type=click.FloatRange(0, 1), help="Least AUC --search may keep.")
 @click.option("--floor-iou", type=click.FloatRange(0, 1), help="Least mask IoU likewise.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest to standard output.")
@@ -115,6 +120,7 @@ def command(
     no_report: bool,
     search: bool,
     judge: Optional[Path],
+    judge_images: Optional[int],
     floor_auc: Optional[float],
     floor_iou: Optional[float],
     as_json: bool,
@@ -135,7 +141,7 @@ def command(
             "--finetune-images is for quant --mode calib --fast-finetune",
             f"--mode {mode}" + ("" if fast_finetune else " without --fast-finetune"),
         )
-    wanted = _search(mode, search, judge, floor_auc, floor_iou, fast_finetune)
+    wanted = _search(mode, search, judge, judge_images, floor_auc, floor_iou, fast_finetune)
     from ..build_folder import BuildFolder
     from ..progress import show_progress
     from ..quantization import QuantRequest, calibrate, measure, silent
@@ -167,6 +173,7 @@ def _search(
     mode: str,
     asked: bool,
     judge: Optional[Path],
+    judge_images: Optional[int],
     floor_auc: Optional[float],
     floor_iou: Optional[float],
     fast_finetune: bool,
@@ -176,7 +183,8 @@ def _search(
     example = "deepfake-fpga quant --mode calib --search --data DIR --judge DIR"
     if not asked:
         for option, value in (
-            ("--judge", judge), ("--floor-auc", floor_auc), ("--floor-iou", floor_iou),
+            ("--judge", judge), ("--judge-images", judge_images), ("--floor-auc", floor_auc),
+            ("--floor-iou", floor_iou),
         ):  # fmt: skip
             if value is not None:
                 raise UsageError(f"{option} is for --search", f"{option} {value}", example)
@@ -189,7 +197,8 @@ def _search(
         raise UsageError(
             "A search tries fast finetune by itself", "--search --fast-finetune", example
         )
-    return SearchRequest(judge, floor_auc, floor_iou)
+    request = SearchRequest(judge, floor_auc, floor_iou)
+    return request if judge_images is None else replace(request, judge_images=judge_images)
 
 
 def calibration_text(manifest: Manifest, request: QuantRequest) -> str:
