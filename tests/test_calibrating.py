@@ -11,7 +11,6 @@ import pytest
 
 pytest.importorskip("cv2")
 
-from deepfake_fpga.deploy.cli import main
 from deepfake_fpga.deploy.defaults import default_model
 from deepfake_fpga.deploy.evaluating.calibrating import LEAST, calibrate
 from deepfake_fpga.deploy.evaluating.material import Clip, read_material
@@ -24,6 +23,7 @@ from deepfake_fpga.inference.devices.handmade import uynet
 from deepfake_fpga.inference.verdicts import Rules, choose_rules
 from deepfake_fpga.inference.verdicts.calibration import Calibration
 
+from .calling import exit_code
 from .clips import write_clip
 from .evaluating import PaintedSession, write_crops
 from .fakes import SIZE
@@ -94,11 +94,7 @@ def test_a_group_is_a_person_or_an_original(tmp_path: Path) -> None:
 
 
 def call(*words: Any) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main(["eval", *(str(word) for word in words)])
-    code = stopped.value.code
-    assert isinstance(code, int)
-    return code
+    return exit_code("eval", *words)
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 import pytest
 
-from deepfake_fpga.deploy.cli import main
 from deepfake_fpga.preprocessing import Preprocessing, Square, cut, fit
 from deepfake_fpga.quantize.dataset import read_dataset
 from deepfake_fpga.quantize.pictures import read_image
 from deepfake_fpga.quantize.synthetic import make_take
 from deepfake_fpga.quantize.synthetic_pairs import make_pair
 
+from .calling import exit_code
 from .clips import write_clip
 
 SIZE = 96
@@ -44,11 +44,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def call(*words: Any) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main(["data", *(str(word) for word in words)])
-    code = stopped.value.code
-    assert isinstance(code, int)
-    return code
+    return exit_code("data", *words)
 
 
 def test_four_commands_lead_from_videos_to_a_checked_split(

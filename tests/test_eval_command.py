@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from deepfake_fpga.compile.xir.graph import Graph
-from deepfake_fpga.deploy.cli import main
 from deepfake_fpga.deploy.commands import eval as eval_command
 from deepfake_fpga.inference import artifact, session
 from deepfake_fpga.inference.devices.handmade import uynet
 from deepfake_fpga.inference.verdicts.aggregation import AGGREGATIONS
 
+from .calling import exit_code
 from .evaluating import PaintedSession, write_crops
 from .needs import needs_sim
 
@@ -52,11 +52,7 @@ def painted(model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def call(*words: Any) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main(["eval", *(str(word) for word in words)])
-    code = stopped.value.code
-    assert isinstance(code, int)
-    return code
+    return exit_code("eval", *words)
 
 
 def test_the_names_of_aggregations_are_the_real_ones() -> None:

@@ -17,7 +17,6 @@ import cv2
 import numpy as np
 import pytest
 
-from deepfake_fpga.deploy.cli import main
 from deepfake_fpga.inference.artifact import artifact_of
 from deepfake_fpga.inference.collection import run_collection
 from deepfake_fpga.inference.collection_inputs import inputs_of
@@ -41,6 +40,7 @@ from deepfake_fpga.inference.sinks import Format
 from deepfake_fpga.inference.sources import open_images
 from deepfake_fpga.preprocessing import Preprocessing
 
+from .calling import exit_code
 from .fakes import FakeSession, ListSink, PaintedSource
 from .scenes import Person, scene
 
@@ -352,11 +352,7 @@ def test_limits_may_be_changed(session: Session, folder: Path, tmp_path: Path) -
 
 
 def call(*words: Any) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main(["run", "--device", "null", *(str(word) for word in words)])
-    code = stopped.value.code
-    assert isinstance(code, int)
-    return code
+    return exit_code("run", "--device", "null", *words)
 
 
 def test_the_command_takes_boxes(

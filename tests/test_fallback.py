@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from deepfake_fpga.compile.xir.xmodel import write_xmodel
-from deepfake_fpga.deploy.cli import main
 from deepfake_fpga.errors import DeviceError, MismatchError, UsageError
 from deepfake_fpga.inference import session as session_module
 from deepfake_fpga.inference.artifact import Artifact, artifact_of
@@ -23,6 +22,7 @@ from deepfake_fpga.inference.devices.handmade import uynet
 from deepfake_fpga.inference.devices.recording import Recording
 from deepfake_fpga.inference.session import Session
 
+from .calling import exit_code
 from .cards import card_options, for_card
 from .test_session import chain
 
@@ -344,11 +344,7 @@ def images(tmp_path: Path, pictures: np.ndarray) -> Path:
 
 
 def call(*words: Any) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main(["run", *(str(word) for word in words)])
-    code = stopped.value.code
-    assert isinstance(code, int)
-    return code
+    return exit_code("run", *words)
 
 
 def records(folder: Path) -> List[Dict[str, Any]]:

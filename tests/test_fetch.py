@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import yaml
 
-from deepfake_fpga.deploy.cli import main
 from deepfake_fpga.deploy.fetching import fetching, transfer, unpacking
 from deepfake_fpga.deploy.fetching.fetching import Fetched, FetchRequest
 from deepfake_fpga.deploy.fetching.sources import Source, read_lock, read_sources
@@ -30,6 +29,7 @@ from deepfake_fpga.errors import (
     WorkError,
 )
 
+from .calling import exit_code
 from .unruly import Behaviour, Server, serving
 
 DATA = np.random.default_rng(1).integers(0, 256, 1_500_000, np.uint8).tobytes()
@@ -683,11 +683,7 @@ def test_wrong_sources_are_named(text: str, said: str, tmp_path: Path) -> None:
 
 
 def call(*words: Any) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main(["fetch", *(str(word) for word in words)])
-    code = stopped.value.code
-    assert isinstance(code, int)
-    return code
+    return exit_code("fetch", *words)
 
 
 def test_the_command_with_sources_of_ones_own(

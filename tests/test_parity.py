@@ -17,7 +17,6 @@ from deepfake_fpga.compile.targets import target_by_name
 from deepfake_fpga.compile.xir.attributes import blob, int32, string
 from deepfake_fpga.compile.xir.graph import Graph
 from deepfake_fpga.compile.xir.xmodel import read_xmodel, write_xmodel
-from deepfake_fpga.deploy.cli import main
 from deepfake_fpga.deploy.parity import ParityRequest, compare
 from deepfake_fpga.errors import MismatchError, MissingError, UsageError
 from deepfake_fpga.inference.artifact import load_artifact
@@ -27,6 +26,7 @@ from deepfake_fpga.inference.session import Session
 from deepfake_fpga.inference.sides import Feeds, Side, Value
 from deepfake_fpga.inference.wiring import Step, Wiring, align, common_name
 
+from .calling import exit_code
 from .needs import needs_sim
 
 Change = Callable[[Graph], None]
@@ -354,11 +354,7 @@ def test_checkpoint_and_calibration_in_torch(shared: Path, compiled: Path, tmp_p
 
 
 def call(*words: Any) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main(["parity", *(str(word) for word in words)])
-    code = stopped.value.code
-    assert isinstance(code, int)
-    return code
+    return exit_code("parity", *words)
 
 
 @needs_sim

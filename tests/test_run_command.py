@@ -17,6 +17,7 @@ from deepfake_fpga.deploy.cli import main
 from deepfake_fpga.inference import artifact
 from deepfake_fpga.inference.devices.handmade import uynet
 
+from .calling import exit_code
 from .clips import write_clip
 from .needs import needs_sim
 
@@ -47,11 +48,7 @@ def images(tmp_path: Path) -> Path:
 
 
 def call(*words: Any) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main(["run", *(str(word) for word in words)])
-    code = stopped.value.code
-    assert isinstance(code, int)
-    return code
+    return exit_code("run", *words)
 
 
 def test_images_on_the_null_device(

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from deepfake_fpga.compile.xir.graph import Graph
-from deepfake_fpga.deploy.cli import main
 from deepfake_fpga.inference import artifact
 from deepfake_fpga.inference.devices.handmade import uynet
 
+from .calling import exit_code
 from .clips import write_clip
 from .test_sources_live import Server, mjpeg
 
@@ -55,11 +55,7 @@ def things(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def call(*words: Any) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main(["run", *map(str, words), "--model", "../model/YNET.xmodel", "--device", "null"])
-    code = stopped.value.code
-    assert isinstance(code, int)
-    return code
+    return exit_code("run", *words, "--model", "../model/YNET.xmodel", "--device", "null")
 
 
 def records(output: str = "out") -> List[Dict[str, Any]]:

@@ -14,13 +14,13 @@ import cv2
 import numpy as np
 import pytest
 
-from deepfake_fpga.deploy.cli import main
 from deepfake_fpga.deploy.commands import run as run_command
 from deepfake_fpga.deploy.parameters import address, list_of
 from deepfake_fpga.inference import artifact
 from deepfake_fpga.inference.devices.handmade import uynet
 from deepfake_fpga.inference.sinks import Format
 
+from .calling import exit_code
 from .sink_cases import slow_decode
 
 
@@ -47,11 +47,7 @@ def images(tmp_path: Path) -> Path:
 
 
 def call(*words: Any) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main(["run", "--device", "null", *(str(word) for word in words)])
-    code = stopped.value.code
-    assert isinstance(code, int)
-    return code
+    return exit_code("run", "--device", "null", *words)
 
 
 def records(output: Path) -> Iterator[Any]:
