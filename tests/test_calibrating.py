@@ -138,9 +138,16 @@ def test_run_uses_what_eval_has_fitted(
     assert record["held_out"]["log_loss"] < record["held_out"]["log_loss_raw"]
     kept = json.loads(model.with_name("verdict.json").read_text())
     assert kept["xmodel_sha256"] == sha256(model)
-    # The figures themselves are those of the rules it began with.
-    assert call(*words, "--faces", "whole", "--bootstrap", 0, "--subset", 20, "--calibrate") == 1
+    # Too few are refused before the work; where too few can be judged, the figures are kept.
+    few = ["--data", videos, "-o", tmp_path / "few", "--model", model, "--devices", "sim"]
+    assert call(*few, "--faces", "whole", "--subset", 20, "--calibrate") == 1
     assert "too few videos" in capsys.readouterr().err
+    assert not (tmp_path / "few").exists()
+    for number in range(0, 60, 2):
+        (videos / f"v{number}.mp4").write_bytes(b"spoilt")
+    assert call(*few, "--faces", "whole", "--bootstrap", 0, "--calibrate") == 1
+    assert "too few videos" in capsys.readouterr().err
+    assert (tmp_path / "few" / "eval.json").is_file()
     assert json.loads(model.with_name("verdict.json").read_text()) == kept
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional, Tuple
 
 import click
 
-from ...errors import UsageError
+from ...errors import DataError, UsageError
 from ..progress import progress_bar
 from .common import build_dir_option, model_option, teller
 from .face_options import face_options
@@ -18,6 +18,7 @@ from .face_options import face_options
 if TYPE_CHECKING:
     from ...inference.faces import FaceOptions
     from ...inference.verdicts import Rules
+    from ..evaluating.material import Material
     from ..evaluating.table import Judge
 
 AGGREGATIONS = ("mean", "trimmed", "confident", "top-k", "noisy-or", "strongest-window")
@@ -223,7 +224,7 @@ def command(
             "leave --faces out, or measure on videos",
         )
     if to_calibrate:
-        _can_be_calibrated(path, material.videos, devices)
+        _can_be_calibrated(path, material, devices)
     for note in material.notes:
         say(f"Warning: {note}")
     if robustness and not changes:
@@ -272,7 +273,11 @@ def command(
         found.against = against(old, found.tables, material.digest, options.settings, tolerance)
         found.baseline, found.tolerance = str(old.path), tolerance
     if to_calibrate:
-        fit = calibrate(found.devices[0].table, rules, material.clips)
+        try:
+            fit = calibrate(found.devices[0].table, rules, material.clips)
+        except DataError:  # too many could not be judged: the figures are kept all the same
+            write_evaluation(found, output)
+            raise
         found.calibration = fit.to_json()
         kept = write_calibration(fit, path, material.name)
     record = write_evaluation(found, output)
@@ -296,10 +301,10 @@ def command(
     ctx.exit(1 if found.worse else 0)
 
 
-def _can_be_calibrated(model: Path, videos: bool, devices: Tuple[str, ...]) -> None:
-    from ..evaluating.calibrating import refuse_shipped
+def _can_be_calibrated(model: Path, material: Material, devices: Tuple[str, ...]) -> None:
+    from ..evaluating.calibrating import check_enough, refuse_shipped
 
-    if not videos:
+    if not material.videos:
         raise UsageError(
             "Crops are judged by their mean, which nothing calibrates",
             "--calibrate was given, and --data holds crops",
@@ -312,6 +317,7 @@ def _can_be_calibrated(model: Path, videos: bool, devices: Tuple[str, ...]) -> N
             "name card or sim first",
         )
     refuse_shipped(model)
+    check_enough(material.clips)
 
 
 def _judging(

@@ -97,18 +97,8 @@ def calibrate(table: Table, rules: Rules, clips: Sequence[Clip]) -> Fit:
     scores = np.array(_scores(table, plain))
     known = ~np.isnan(scores)
     fake = np.array([video.fake for video in table.videos], bool)
-    groups = {clip.name: clip.group or clip.name for clip in clips}
-    choosing = np.array([_chooses(groups[video.name]) for video in table.videos], bool)
-    for half, words in ((choosing, "choose"), (~choosing, "report")):
-        for kind, label in ((fake, "manipulated"), (~fake, "authentic")):
-            count = int((half & kind & known).sum())
-            if count < LEAST:
-                raise DataError(
-                    "There are too few videos to calibrate on",
-                    f"{count} {label} ones in the half that is to {words}, at least {LEAST} "
-                    "are needed; videos of one original or person stay on one side",
-                    "give more labelled videos with --data",
-                )
+    choosing = _choosing(clips)
+    _check(fake, choosing, known)
     temperature = fit_temperature(scores[choosing & known], fake[choosing & known])
     calibration = Calibration(temperature, rules.aggregation, reason="fitted here")
     rest = ~choosing & known
@@ -125,6 +115,16 @@ def calibrate(table: Table, rules: Rules, clips: Sequence[Clip]) -> Fit:
         float((~accused[truth]).mean()),
         int((~known).sum()),
     )
+
+
+def check_enough(clips: Sequence[Clip]) -> None:
+    """Whether these videos can be enough, if all of them are judged; to be asked before the work.
+
+    Raises:
+        DataError: a half has fewer than ``LEAST`` videos of a kind.
+    """
+    fake = np.array([clip.fake for clip in clips], bool)
+    _check(fake, _choosing(clips), np.ones(len(clips), bool))
 
 
 def write_calibration(fit: Fit, model: Path, data: str) -> Path:
@@ -182,6 +182,20 @@ def _scores(table: Table, rules: Rules) -> List[float]:
     return [np.nan if value is None else value for value in found]
 
 
-def _chooses(group: str) -> bool:
-    """Whether a group is in the half that chooses; the same in every run."""
-    return hashlib.sha256(group.encode("utf-8", "surrogateescape")).digest()[0] % 2 == 0
+def _choosing(clips: Sequence[Clip]) -> np.ndarray:
+    """Which videos are in the half that chooses, bool ``[n]``; the same in every run."""
+    groups = [(clip.group or clip.name).encode("utf-8", "surrogateescape") for clip in clips]
+    return np.array([hashlib.sha256(group).digest()[0] % 2 == 0 for group in groups], bool)
+
+
+def _check(fake: np.ndarray, choosing: np.ndarray, known: np.ndarray) -> None:
+    for half, words in ((choosing, "choose"), (~choosing, "report")):
+        for kind, label in ((fake, "manipulated"), (~fake, "authentic")):
+            count = int((half & kind & known).sum())
+            if count < LEAST:
+                raise DataError(
+                    "There are too few videos to calibrate on",
+                    f"{count} {label} ones in the half that is to {words}, at least {LEAST} "
+                    "are needed; videos of one original or person stay on one side",
+                    "give more labelled videos with --data",
+                )
