@@ -13,7 +13,7 @@ import pytest
 from deepfake_fpga.inference.records import Frame, FrameResult, Status, VideoInfo
 from deepfake_fpga.inference.verdicts.gallery import APART, SPREAD, WORST, Gallery, decoded
 from deepfake_fpga.inference.verdicts.judgement import Rules, judge_video
-from deepfake_fpga.inference.verdicts.pictures import contact_sheet, timeline_picture
+from deepfake_fpga.inference.verdicts.pictures import contact_sheet, in_two_digits, timeline_picture
 from deepfake_fpga.inference.verdicts.records import FrameScore
 from deepfake_fpga.inference.verdicts.scores import Scores
 from deepfake_fpga.inference.verdicts.timeline import (
@@ -270,3 +270,17 @@ def test_pictures_of_nothing() -> None:
     assert timeline_picture(scores, verdict, [], []).shape == (370, 1200, 3)
     assert contact_sheet([]).shape[2] == 3
     assert timeline_picture(Scores(), judge_video(Scores(), Rules()), [], []).ndim == 3
+
+
+@pytest.mark.parametrize(
+    ("probability", "words"),
+    [
+        (1.0, "above 0.99"),
+        (0.996, "above 0.99"),
+        (0.99, "0.99"),
+        (0.5, "0.50"),
+        (0.002, "below 0.01"),
+    ],
+)
+def test_no_picture_says_that_something_is_certain(probability: float, words: str) -> None:
+    assert in_two_digits(probability) == words

@@ -126,7 +126,7 @@ def caption(shot: Shot) -> str:
 def _title(sheet: np.ndarray, verdict: VideoVerdict) -> None:
     words = verdict.state.value.upper()
     if verdict.probability is not None:
-        words += f"  fake probability {verdict.probability:.2f}"
+        words += f"  fake probability {in_two_digits(verdict.probability)}"
     words += f"  ({100 * verdict.coverage:.0f} % of {verdict.frames} frames judged)"
     _write(sheet, words, 18, 32, STATES[verdict.state], 0.7)
 
@@ -202,3 +202,10 @@ def _write(
 
     face = cv2.FONT_HERSHEY_SIMPLEX
     cv2.putText(sheet, words, (x, y), face, scale, colour, 1, cv2.LINE_AA)
+
+
+def in_two_digits(probability: float) -> str:
+    """A video's probability on a picture; never 0 or 1, since nothing is ever sure."""
+    if probability > 0.99:
+        return "above 0.99"
+    return "below 0.01" if probability < 0.01 else f"{probability:.2f}"
