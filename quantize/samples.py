@@ -174,12 +174,17 @@ def draw_photograph_crops(
     )
 
 
-def load_authentic(folder: Path, preprocessing: Optional[Preprocessing] = None) -> Samples:
+def load_authentic(
+    folder: Path,
+    preprocessing: Optional[Preprocessing] = None,
+    say: Callable[[str], Any] = lambda text: None,
+) -> Samples:
     """Crops of faces that nobody manipulated, such as ``data crops`` cuts out of photographs.
 
     Args:
         folder: pictures, or a folder with ``crops/``; labels and masks are not looked at.
         preprocessing: how they are fitted; the default if not given.
+        say: told of each picture that cannot be used.
 
     Raises:
         DataError: no picture can be read.
@@ -188,6 +193,8 @@ def load_authentic(folder: Path, preprocessing: Optional[Preprocessing] = None) 
     inside = folder / "crops"
     dataset = read_dataset(inside if inside.is_dir() else folder)
     images = [batch.images for batch in dataset.batches(64, preprocessing)]
+    for problem in dataset.problems:
+        say(f"{problem.path} is left out: {problem.kind.value}")
     if not any(len(some) for some in images):
         raise DataError(
             f"There is no picture to read in {folder}",

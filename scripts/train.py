@@ -198,7 +198,7 @@ def _samples(args: argparse.Namespace) -> Samples:
         crops = draw_photograph_crops(args.photographs, args.photograph_crops, args.seed)
         authentic.append(crops)
     if args.faces:
-        authentic += [load_authentic(args.faces)] * args.face_times
+        authentic += [load_authentic(args.faces, say=_warn)] * args.face_times
     # Each stands for two pictures: as it is, and to be blended with itself, anew in every epoch.
     blended = [replace(crops, real=crops.real * 0) for crops in authentic]
     return Samples.joined([found, *authentic, *blended])
@@ -217,8 +217,13 @@ def _validation(args: argparse.Namespace) -> Optional[Samples]:
     if args.self_blending:
         parts.append(with_self_blended(found, args.seed))
     if args.validation_faces:
-        parts.append(with_self_blended(load_authentic(args.validation_faces), args.seed))
+        faces = load_authentic(args.validation_faces, say=_warn)
+        parts.append(with_self_blended(faces, args.seed))
     return Samples.joined(parts)
+
+
+def _warn(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def _load(folder: Path) -> Samples:

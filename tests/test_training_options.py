@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import List
 
 import numpy as np
 import pytest
@@ -284,8 +285,11 @@ def test_authentic_crops_are_read_without_labels(tmp_path: Path):
         load_authentic(tmp_path)
     for name, grey in (("a_0", 40), ("b_0", 90)):
         cv2.imwrite(str(crops / f"{name}.png"), np.full((80, 80, 3), grey, np.uint8))
+    (crops / "c_0.png").write_bytes(b"no picture")
     for folder in (tmp_path, crops):
-        found = load_authentic(folder)
+        said: List[str] = []
+        found = load_authentic(folder, say=said.append)
+        assert said == [f"{crops / 'c_0.png'} is left out: unreadable image"]
         assert found.images[:, 0, 0, 0].tolist() == [40, 90]
         assert found.real.tolist() == [1, 1]
         assert not found.masks.any()
