@@ -93,6 +93,24 @@ def test_a_group_is_a_person_or_an_original(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_fake_of_two_people_ties_both_together_over_folders(tmp_path: Path) -> None:
+    told: Dict[str, Dict[str, Dict[str, Any]]] = {
+        "one": {"r1.mp4": {"label": "REAL", "identity": "anna"}, "r3.mp4": {"label": "REAL"}},
+        "two": {
+            "r2.mp4": {"label": "REAL", "identity": "ben"},
+            "f1.mp4": {"label": "FAKE", "identity": ["anna", "ben"]},
+        },
+    }
+    for folder, labels in told.items():
+        (tmp_path / folder).mkdir()
+        for name in labels:
+            (tmp_path / folder / name).write_bytes(name.encode())
+        (tmp_path / folder / "metadata.json").write_text(json.dumps(labels))
+    clips = read_material([tmp_path / "one", tmp_path / "two"]).clips
+    found = {clip.name: clip.group for clip in clips}
+    assert found["one/r1"] == found["two/r2"] == found["two/f1"] != found["one/r3"]
+
+
 def call(*words: Any) -> int:
     return exit_code("eval", *words)
 

@@ -16,10 +16,11 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, 
 
 from ...errors import DataError, FormatError, MissingError, UnsupportedError
 from ...files import sha256
+from ...inference.corpus.links import groups
+from ...inference.corpus.metadata import METADATA, Metadata
 from ...inference.ffmpeg import load_av
 from ...quantize.dataset import FAKE, REAL, read_dataset
 
-METADATA = "metadata.json"
 LEVEL = re.compile(r"(?:^|[/_.-])(raw|c0|c23|c40|crf\d+)(?=$|[/_.-])", re.IGNORECASE)
 """A compression level in the name of a file or folder, as FaceForensics++ writes it."""
 
@@ -35,8 +36,8 @@ class Clip:
         masks: one per crop; ``None`` where there is none.
         video: whether ``files`` is a video.
         facts: what metadata and names tell of it (``source``, ``compression``, ...), for breakdown.
-        group: the person or the original it shows, shared with other videos of the same; empty for
-            crops.
+        group: which faces it shows, the same for all videos tied together by people and originals
+            (``inference.corpus.links``); empty for crops.
         frames: how many frames to expect; ``None`` where the file does not say.
     """
 
@@ -93,10 +94,12 @@ def read_material(
     """
     clips: List[Clip] = []
     notes: List[str] = []
+    told = Metadata()
     for folder in folders:
         if not folder.is_dir():
             raise MissingError(f"The data folder {folder} does not exist", "", "check --data")
-        found, remarks = _crops(folder) if (folder / "crops").is_dir() else _videos(folder)
+        crops = (folder / "crops").is_dir()
+        found, remarks = _crops(folder) if crops else _videos(folder, told)
         if len(folders) > 1:
             found = [_within(folder.name, clip) for clip in found]
         clips += found
@@ -119,6 +122,7 @@ def read_material(
             ", ".join(map(str, folders)),
             "measure them one after the other",
         )
+    clips = _grouped(clips, told)
     if subset is not None and subset < len(clips):
         clips = _chosen(clips, subset, seed)
     return Material(
@@ -170,7 +174,7 @@ def _crops(folder: Path) -> Tuple[List[Clip], List[str]]:
     return clips, [f"{count} x {kind}" for kind, count in dataset.problem_counts.items()]
 
 
-def _videos(folder: Path) -> Tuple[List[Clip], List[str]]:
+def _videos(folder: Path, told: Metadata) -> Tuple[List[Clip], List[str]]:
     tables = [folder / METADATA] if (folder / METADATA).is_file() else []
     tables = tables or sorted(folder.glob(f"*/{METADATA}"))
     if not tables:
@@ -184,6 +188,7 @@ def _videos(folder: Path) -> Tuple[List[Clip], List[str]]:
     for table in tables:
         place = table.parent
         entries = read_metadata(table)
+        told.add(table.read_bytes(), str(table), str(place))
         for name, entry in entries.items():
             path = place / name
             if entry.get("label") not in (REAL, FAKE):
@@ -197,7 +202,7 @@ def _videos(folder: Path) -> Tuple[List[Clip], List[str]]:
                     facts.setdefault("bits_per_pixel", density)
                 clip = Clip(
                     _stem(name), entry["label"] == FAKE, (path,), video=True, facts=facts,
-                    frames=frames, group=_group(name, entries),
+                    frames=frames,
                 )  # fmt: skip
                 clips.append(_within(place.name, clip) if place != folder else clip)
     notes = [f"{lacking} videos of {METADATA} are not there"] if lacking else []
@@ -218,15 +223,12 @@ def _facts(entry: Mapping[str, Any], place: str) -> Dict[str, str]:
     return facts
 
 
-def _group(name: str, entries: Mapping[str, Mapping[str, Any]]) -> str:
-    """The person in a video, or its original; of a fake those of the video it was made of."""
-    original = entries[name].get("original")
-    first = original if isinstance(original, str) and original else name
-    for key in (first, name):
-        identity = entries.get(key, {}).get("identity")
-        if isinstance(identity, str) and identity:
-            return identity
-    return _stem(first)
+def _grouped(clips: Sequence[Clip], told: Metadata) -> List[Clip]:
+    """The clips with the groups of those that are videos, over all folders."""
+    labels = {
+        video.stem: group.label for group in groups(told.inside.values()) for video in group.videos
+    }
+    return [replace(c, group=labels[c.files[0].stem]) if c.video else c for c in clips]
 
 
 def _header(path: Path) -> Tuple[Optional[int], str]:

@@ -33,6 +33,11 @@ class Group:
         """The first video's stem."""
         return self.videos[0].stem
 
+    @property
+    def label(self) -> str:
+        """A person named in them, else an original, else the first video's stem."""
+        return (*self.identities, *self.originals, self.name)[0]
+
 
 def groups(videos: Iterable[Video]) -> List[Group]:
     """The connected components of videos, originals and people, in order of their first video."""
