@@ -24,14 +24,14 @@ import numpy as np
 
 from deepfake_fpga.deploy.defaults import default_model
 from deepfake_fpga.errors import ToolkitError, UsageError
-from deepfake_fpga.files import sha256, write_json
+from deepfake_fpga.files import sha256
 from deepfake_fpga.inference.verdicts.aggregation import AGGREGATIONS
 from deepfake_fpga.inference.verdicts.calibration import (
     FILE,
-    SCHEMA,
     Calibration,
     fit_temperature,
     log_loss,
+    write_calibration,
 )
 
 KINDS = ("authentic", "whole", "part")
@@ -84,7 +84,8 @@ def main() -> int:
         )
     study = measure(clips)
     if args.write:
-        print(write_calibration(args.model, args.scores, clips, study), file=sys.stderr)
+        path = write_calibration(args.model, *chosen(args.scores, clips, study))
+        print(f"written: {path}", file=sys.stderr)
     print(json.dumps(study, indent=2) if args.json else tables(study))
     return 0
 
@@ -213,12 +214,6 @@ def aggregate(name: str, probabilities: Sequence[float]) -> float:
     return AGGREGATIONS[name](p, np.arange(len(p)) / RATE)
 
 
-def calibrated(scores: np.ndarray, temperature: float) -> np.ndarray:
-    """The probabilities for scores."""
-    calibration = Calibration(temperature, "measured here")
-    return np.array([calibration.apply(float(score)) for score in scores])
-
-
 def figures(
     scores: np.ndarray,
     labels: np.ndarray,
@@ -227,13 +222,13 @@ def figures(
     temperature: float,
 ) -> Dict[str, float]:
     """AUC, log-loss before and after the temperature, and errors at one half, of some rows."""
-    p = calibrated(scores[rows], temperature)
+    p = Calibration(temperature).apply_to(scores[rows])
     truth, decided = labels[rows], p >= 0.5
     few = rows & (partly | ~labels)
     return {
         "auc": auc(scores[rows], truth),
         "auc_part": auc(scores[few], labels[few]),
-        "log_loss_raw": round(log_loss(calibrated(scores[rows], 1.0), truth), 4),
+        "log_loss_raw": round(log_loss(Calibration(1.0).apply_to(scores[rows]), truth), 4),
         "log_loss": round(log_loss(p, truth), 4),
         "false_alarms": round(float(decided[~truth].mean()), 4),
         "missed": round(float((~decided[truth]).mean()), 4),
@@ -250,7 +245,7 @@ def undecided(
     scores: np.ndarray, labels: np.ndarray, temperature: float, band: float
 ) -> Dict[str, float]:
     """Errors and inconclusive clips with a band around one half, and what they cost."""
-    p = calibrated(scores, temperature)
+    p = Calibration(temperature).apply_to(scores)
     near = np.abs(p - 0.5) < band
     wrong = ((p >= 0.5) != labels) & ~near
     return {
@@ -283,7 +278,7 @@ def gathered(name: str, videos: Dict[str, List[np.ndarray]]) -> Dict[str, np.nda
 
 def errors(scores: np.ndarray, temperature: float) -> Dict[str, float]:
     """Log-loss and errors at one half of the joined videos of one length."""
-    p = calibrated(scores, temperature)
+    p = Calibration(temperature).apply_to(scores)
     return {
         "log_loss": round(log_loss(p, MIXED), 4),
         "false_alarms": float((p[~MIXED] >= 0.5).mean()),
@@ -295,26 +290,16 @@ def _mean(values: Iterable[float]) -> float:
     return round(float(np.mean(list(values))), 4)
 
 
-def write_calibration(model: Path, scores: Path, clips: Clips, study: Dict[str, Any]) -> str:
-    """Writes ``verdict.json`` beside the model; says where."""
+def chosen(scores: Path, clips: Clips, study: Dict[str, Any]) -> Tuple[Calibration, str]:
+    """The calibration to write beside the model, and what it was fitted on."""
     name = study["aggregation"]
-    path = model.with_name(FILE)
-    record = {
-        "schema": SCHEMA,
-        "tool": "deepfake-fpga",
-        "xmodel_sha256": sha256(model),
-        "aggregation": name,
-        "temperature": study["temperature"],
-        "band": study["band"],
-        "clips": f"{sum(clip['number'] // 3 % 2 == 0 for clip in clips)} synthetic clips",
-        "fitted_on": {
-            "scores": scores.name,
-            "scores_sha256": sha256(scores),
-            "held_out": study["ways"][name]["reported"],
-        },
+    fitted_on = {
+        "scores": scores.name,
+        "scores_sha256": sha256(scores),
+        "held_out": study["ways"][name]["reported"],
     }
-    write_json(path, record)
-    return f"written: {path}"
+    found = Calibration(study["temperature"], name, study["band"], fitted_on=fitted_on)
+    return found, f"{sum(clip['number'] // 3 % 2 == 0 for clip in clips)} synthetic clips"
 
 
 def tables(study: Dict[str, Any]) -> str:

@@ -190,7 +190,7 @@ def command(
     from ...inference.faces import Kind
     from ...inference.session import Session
     from ..defaults import choose_checkpoint, choose_model
-    from ..evaluating.calibrating import calibrate, write_calibration
+    from ..evaluating.calibrating import calibrate, keep
     from ..evaluating.comparison import against, read_baseline
     from ..evaluating.evaluation import EvalOptions, evaluate, write_evaluation
     from ..evaluating.material import read_material
@@ -279,7 +279,7 @@ def command(
             write_evaluation(found, output)
             raise
         found.calibration = fit.to_json()
-        kept = write_calibration(fit, path, material.name)
+        kept = keep(fit, path, material.name)
     record = write_evaluation(found, output)
     write_eval_page(output / "eval.html", record)
     written = [str(output / name) for name in ("eval.json", *record["files"], "eval.html")]

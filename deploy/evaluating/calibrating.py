@@ -1,7 +1,7 @@
 """A model's own calibration from labelled videos: the temperature, and what it was worth.
 
-Half of the groups of videos choose the temperature, the other half says what it does. Videos of one
-original, or of one person where that is known, are one group: nobody stands on both sides.
+Half of the groups of videos choose the temperature, the other half says what it does. Videos tied
+together by a person or an original are one group: nobody stands on both sides.
 """
 
 from __future__ import annotations
@@ -14,10 +14,15 @@ from typing import Any, Dict, List, Sequence
 import numpy as np
 
 from ...errors import DataError, UsageError
-from ...files import sha256, write_json
 from ...inference.verdicts import Rules
-from ...inference.verdicts.calibration import FILE, SCHEMA, Calibration, fit_temperature, log_loss
-from ..defaults import DATA, MODEL
+from ...inference.verdicts.calibration import (
+    FILE,
+    Calibration,
+    fit_temperature,
+    log_loss,
+    write_calibration,
+)
+from ..defaults import default_model
 from .material import Clip
 from .scoring import Row
 from .table import Table, judge_of
@@ -103,7 +108,7 @@ def calibrate(table: Table, rules: Rules, clips: Sequence[Clip]) -> Fit:
     calibration = Calibration(temperature, rules.aggregation, reason="fitted here")
     rest = ~choosing & known
     truth = fake[rest]
-    p = np.array([calibration.apply(float(score)) for score in scores[rest]])
+    p = calibration.apply_to(scores[rest])
     accused = p >= rules.threshold
     return Fit(
         replace(rules, calibration=calibration),
@@ -127,7 +132,7 @@ def check_enough(clips: Sequence[Clip]) -> None:
     _check(fake, _choosing(clips), np.ones(len(clips), bool))
 
 
-def write_calibration(fit: Fit, model: Path, data: str) -> Path:
+def keep(fit: Fit, model: Path, data: str) -> Path:
     """Writes ``verdict.json`` beside a compiled model, for ``run`` to use.
 
     Args:
@@ -142,21 +147,8 @@ def write_calibration(fit: Fit, model: Path, data: str) -> Path:
         UsageError: the model is the shipped one.
     """
     refuse_shipped(model)
-    path = model.with_name(FILE)
-    write_json(
-        path,
-        {
-            "schema": SCHEMA,
-            "tool": "deepfake-fpga",
-            "xmodel_sha256": sha256(model),
-            "aggregation": fit.rules.aggregation,
-            "temperature": fit.temperature,
-            "band": fit.rules.band,
-            "clips": f"{fit.chosen_on} videos of {data}",
-            "fitted_on": fit.to_json(),
-        },
-    )
-    return path
+    found = replace(fit.rules.calibration, band=fit.rules.band, fitted_on=fit.to_json())
+    return write_calibration(model, found, f"{fit.chosen_on} videos of {data}")
 
 
 def refuse_shipped(model: Path) -> None:
@@ -165,7 +157,7 @@ def refuse_shipped(model: Path) -> None:
     Raises:
         UsageError: ``model`` is that model.
     """
-    if model.resolve() == (DATA / MODEL).resolve():
+    if model.resolve() == default_model().resolve():
         raise UsageError(
             "The shipped model keeps the calibration it came with",
             f"{FILE} would be written into the installed package, {model.parent}",

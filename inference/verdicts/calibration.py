@@ -17,7 +17,7 @@ from typing import Any, Dict, Mapping, Optional
 import numpy as np
 
 from ...errors import FormatError
-from ...files import sha256
+from ...files import sha256, write_json
 
 FILE = "verdict.json"
 SCHEMA = 1
@@ -52,6 +52,10 @@ class Calibration:
     def apply(self, score: float) -> float:
         """The probability for a score."""
         return _sigmoid(logit(score) / self.temperature)
+
+    def apply_to(self, scores: np.ndarray) -> np.ndarray:
+        """The probabilities for scores, float64 ``[n]``."""
+        return np.array([self.apply(float(score)) for score in scores])
 
     def to_json(self) -> Dict[str, Any]:
         """A JSON object."""
@@ -110,6 +114,32 @@ def read_calibration(model: Path) -> Calibration:
     if not model.is_file() or sha256(model) != wanted:
         return Calibration(reason=f"not calibrated: {path} is for another model")
     return found
+
+
+def write_calibration(model: Path, calibration: Calibration, clips: str) -> Path:
+    """Writes ``verdict.json`` beside a compiled model.
+
+    Args:
+        model: the ``.xmodel``.
+        calibration: with a band; its reason is not kept.
+        clips: what it was fitted on, in words.
+
+    Returns:
+        The file.
+    """
+    path = model.with_name(FILE)
+    record = {
+        "schema": SCHEMA,
+        "tool": "deepfake-fpga",
+        "xmodel_sha256": sha256(model),
+        "aggregation": calibration.aggregation,
+        "temperature": calibration.temperature,
+        "band": calibration.band,
+        "clips": clips,
+        "fitted_on": dict(calibration.fitted_on),
+    }
+    write_json(path, record)
+    return path
 
 
 def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
