@@ -52,6 +52,8 @@ class Samples:
         Raises:
             MismatchError: they were fitted differently.
         """
+        if len(parts) == 1:
+            return parts[0]  # joining copies every picture
         first = parts[0].preprocessing
         for part in parts[1:]:
             if part.preprocessing != first:
