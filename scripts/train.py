@@ -65,6 +65,7 @@ def main() -> int:
     if args.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("There is no CUDA device", "torch.cuda.is_available() is false",
                          "use --device cpu")  # fmt: skip
+    _check(args)
     plan = Plan(**{f.name: getattr(args, f.name) for f in fields(Plan)})
     weights = _weights(args)
     trainer = _trainer(args, plan, _samples(args), _validation(args), weights)
@@ -184,15 +185,25 @@ def _weights(args: argparse.Namespace) -> Optional[Dict[str, torch.Tensor]]:
     return checkpoint.model.state_dict()
 
 
+def _check(args: argparse.Namespace) -> None:
+    """Refuses before any picture is read or drawn what cannot be meant."""
+    if (args.photographs or args.faces) and not args.self_blending:
+        raise UsageError("Photographs are manipulated by self-blending only",
+                         "--self-blending is 0", "give a share of it, such as 0.5")  # fmt: skip
+    if args.face_times < 1:
+        raise UsageError("Faces are shown at least once", f"--face-times is {args.face_times}",
+                         "give 1 or more, or leave --faces out")  # fmt: skip
+    if args.validation_faces and args.data and not args.validation:
+        raise UsageError("--validation-faces come on top of other validation",
+                         "--data without --validation", "add --validation")  # fmt: skip
+
+
 def _samples(args: argparse.Namespace) -> Samples:
     if args.data:
         found = _load(args.data)
     else:
         with tqdm(total=args.draw, unit="video", desc="drawing", mininterval=1) as bar:
             found = draw_samples("train", args.draw, 2, args.seed, progress=bar.update)
-    if (args.photographs or args.faces) and not args.self_blending:
-        raise UsageError("Photographs are manipulated by self-blending only",
-                         "--self-blending is 0", "give a share of it, such as 0.5")  # fmt: skip
     authentic: List[Samples] = []
     if args.photographs:
         crops = draw_photograph_crops(args.photographs, args.photograph_crops, args.seed)

@@ -319,6 +319,25 @@ def test_weights_record_how_the_photographs_were_cut(tmp_path: Path):
     assert lines[-1]["step"] == "3"
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--faces", "absent"], "self-blending"),
+        (["--face-times", "0"], "--face-times is 0"),
+        (["--validation-faces", "absent"], "add --validation"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_is_read(
+    more: List[str], said: str, tmp_path: Path
+):
+    script = str(ROOT / "scripts" / "train.py")
+    command = [sys.executable, script, "--data", "absent", "--output", str(tmp_path / "run"), *more]
+    refused = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    assert refused.returncode == 2
+    assert said in refused.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_log_drops_what_is_done_again(tmp_path: Path):
     log = TrainingLog(tmp_path)
     for step in (10, 20, 30):
