@@ -18,7 +18,7 @@ from deepfake_fpga.deploy.evaluating.scoring import Row
 from deepfake_fpga.deploy.evaluating.table import Table, judge_of, make_table
 from deepfake_fpga.errors import DataError
 from deepfake_fpga.files import sha256
-from deepfake_fpga.inference import artifact, session
+from deepfake_fpga.inference import session
 from deepfake_fpga.inference.devices.handmade import uynet
 from deepfake_fpga.inference.verdicts import Rules, choose_rules
 from deepfake_fpga.inference.verdicts.calibration import Calibration
@@ -28,6 +28,7 @@ from .clips import write_clip
 from .evaluating import PaintedSession, write_crops
 from .fakes import SIZE
 from .needs import needs_av
+from .standins import stand_in
 
 TRUE_TEMPERATURE = 2.0
 
@@ -118,11 +119,7 @@ def call(*words: Any) -> int:
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that loads as a model whose answers are painted into the pictures."""
-    path = tmp_path / "model" / "YNET.xmodel"
-    path.parent.mkdir()
-    path.write_bytes(b"stands for the graph")
-    graph = uynet(4)
-    monkeypatch.setattr(artifact, "load_artifact", lambda *_: artifact.artifact_of(graph, path))
+    path = stand_in(tmp_path, uynet(4), monkeypatch)
     monkeypatch.setattr(session, "Session", lambda _, name, **__: PaintedSession(path, name))
     return path
 

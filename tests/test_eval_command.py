@@ -10,13 +10,14 @@ import pytest
 
 from deepfake_fpga.compile.xir.graph import Graph
 from deepfake_fpga.deploy.commands import eval as eval_command
-from deepfake_fpga.inference import artifact, session
+from deepfake_fpga.inference import session
 from deepfake_fpga.inference.devices.handmade import uynet
 from deepfake_fpga.inference.verdicts.aggregation import AGGREGATIONS
 
 from .calling import exit_code
 from .evaluating import PaintedSession, write_crops
 from .needs import needs_sim
+from .standins import stand_in
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +28,7 @@ def graph() -> Graph:
 @pytest.fixture
 def model(tmp_path: Path, graph: Graph, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that loads as a small compiled U-YNet."""
-    path = tmp_path / "model" / "YNET.xmodel"
-    path.parent.mkdir()
-    path.write_bytes(b"stands for the graph")
-    monkeypatch.setattr(artifact, "load_artifact", lambda *_: artifact.artifact_of(graph, path))
-    return path
+    return stand_in(tmp_path, graph, monkeypatch)
 
 
 @pytest.fixture

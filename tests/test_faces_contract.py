@@ -34,6 +34,7 @@ from deepfake_fpga.preprocessing import (
 from deepfake_fpga.quantize.dataset import read_dataset
 
 from .scenes import Person, scene
+from .standins import stand_in_file
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +44,7 @@ def graph() -> Any:
 
 @pytest.fixture
 def artifact(graph: Any, tmp_path: Path) -> Artifact:
-    path = tmp_path / "model" / "YNET.xmodel"
-    path.parent.mkdir()
-    path.write_bytes(b"stands for the graph")
+    path = stand_in_file(tmp_path)
     return artifact_of(graph, path)
 
 

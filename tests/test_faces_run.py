@@ -43,6 +43,7 @@ from deepfake_fpga.preprocessing import Preprocessing
 from .calling import exit_code
 from .fakes import FakeSession, ListSink, PaintedSource
 from .scenes import Person, scene
+from .standins import stand_in_file
 
 SIDE = 40
 """Pixels of a painted face."""
@@ -240,9 +241,7 @@ def test_the_masks_of_all_faces_stand_in_the_frame(monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def session(tmp_path: Path) -> Iterator[Session]:
-    path = tmp_path / "model" / "YNET.xmodel"
-    path.parent.mkdir()
-    path.write_bytes(b"stands for the graph")
+    path = stand_in_file(tmp_path)
     with Session(artifact_of(uynet(4, size=112), path), "sim", threads=1) as opened:
         yield opened
 

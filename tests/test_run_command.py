@@ -14,12 +14,12 @@ import pytest
 from deepfake_fpga.compile.xir.graph import Graph
 from deepfake_fpga.deploy import defaults
 from deepfake_fpga.deploy.cli import main
-from deepfake_fpga.inference import artifact
 from deepfake_fpga.inference.devices.handmade import uynet
 
 from .calling import exit_code
 from .clips import write_clip
 from .needs import needs_sim
+from .standins import stand_in
 
 
 @pytest.fixture(scope="session")
@@ -30,11 +30,7 @@ def graph() -> Graph:
 @pytest.fixture
 def model(tmp_path: Path, graph: Graph, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that loads as a small compiled U-YNet."""
-    path = tmp_path / "model" / "YNET.xmodel"
-    path.parent.mkdir()
-    path.write_bytes(b"stands for the graph")
-    monkeypatch.setattr(artifact, "load_artifact", lambda *_: artifact.artifact_of(graph, path))
-    return path
+    return stand_in(tmp_path, graph, monkeypatch)
 
 
 @pytest.fixture

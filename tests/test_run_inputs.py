@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from deepfake_fpga.compile.xir.graph import Graph
-from deepfake_fpga.inference import artifact
 from deepfake_fpga.inference.devices.handmade import uynet
 
 from .calling import exit_code
 from .clips import write_clip
+from .standins import stand_in
 from .test_sources_live import Server, mjpeg
 
 
@@ -31,11 +31,7 @@ def graph() -> Graph:
 @pytest.fixture(autouse=True)
 def model(tmp_path: Path, graph: Graph, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that loads as a small compiled U-YNet."""
-    path = tmp_path / "model" / "YNET.xmodel"
-    path.parent.mkdir()
-    path.write_bytes(b"stands for the graph")
-    monkeypatch.setattr(artifact, "load_artifact", lambda *_: artifact.artifact_of(graph, path))
-    return path
+    return stand_in(tmp_path, graph, monkeypatch)
 
 
 @pytest.fixture

@@ -16,23 +16,18 @@ import pytest
 
 from deepfake_fpga.deploy.commands import run as run_command
 from deepfake_fpga.deploy.parameters import address, list_of
-from deepfake_fpga.inference import artifact
 from deepfake_fpga.inference.devices.handmade import uynet
 from deepfake_fpga.inference.sinks import Format
 
 from .calling import exit_code
 from .sink_cases import slow_decode
+from .standins import stand_in
 
 
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that loads as a small compiled U-YNet."""
-    path = tmp_path / "model" / "YNET.xmodel"
-    path.parent.mkdir()
-    path.write_bytes(b"stands for the graph")
-    graph = uynet(4)
-    monkeypatch.setattr(artifact, "load_artifact", lambda *_: artifact.artifact_of(graph, path))
-    return path
+    return stand_in(tmp_path, uynet(4), monkeypatch)
 
 
 @pytest.fixture
