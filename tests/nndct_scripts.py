@@ -23,15 +23,6 @@ RELEASES = ("1.4.1", "2.0", "2.5")
 """Those whose files and texts have the older forms."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """As the recordings were made."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def release() -> str:
     return "3.5"

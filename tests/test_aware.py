@@ -20,16 +20,8 @@ from deepfake_fpga.quantize.quantizer import Quantizer  # noqa: E402
 from deepfake_fpga.quantize.samples import Samples, draw_samples  # noqa: E402
 from deepfake_fpga.quantize.training_plan import Plan  # noqa: E402
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 PLAN = Plan(width=2, epochs=2, batch_size=4, warmup=1, learning_rate=1e-3, seed=5, augment=False)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import math
 import pickle
 import zipfile
 from pathlib import Path
-from typing import Dict, Iterator, List
+from typing import Dict, List
 
 import numpy as np
 import pytest
@@ -35,15 +35,7 @@ from deepfake_fpga.quantize.trace import trace  # noqa: E402
 
 from . import nets  # noqa: E402
 
-pytestmark = pytest.mark.torch
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
 
 class OneNeuron(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Iterator, Tuple
+from typing import Tuple
 
 import numpy as np
 import pytest
@@ -17,18 +17,9 @@ from deepfake_fpga.quantize import results  # noqa: E402
 
 from . import golden  # noqa: E402
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
 Case = Tuple[golden.Recording, golden.Ours]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """As the recordings were made."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module", params=[*golden.MICRO, *golden.UYNETS])

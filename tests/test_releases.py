@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import pytest
@@ -37,21 +37,12 @@ from deepfake_fpga.quantize.releases import (  # noqa: E402
 
 from . import golden, nets  # noqa: E402
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
 RECORDED = ["1.4.1", "2.0", "2.5"]
 MICRO = ["micro_c_convt_concat", "micro_d_pool_linear_sigmoid"]
 
 Case = Tuple[golden.Recording, golden.Ours]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """As the recordings were made."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 CASES = [(release, name) for release in RECORDED for name in [*MICRO, "uynet_w8"]]

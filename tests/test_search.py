@@ -35,15 +35,7 @@ from deepfake_fpga.quantize.samples import Samples  # noqa: E402
 from deepfake_fpga.quantize.search import Search  # noqa: E402
 from deepfake_fpga.quantize.synthetic import make_dataset  # noqa: E402
 
-pytestmark = pytest.mark.torch
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.fixture(autouse=True)

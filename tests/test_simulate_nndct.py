@@ -39,12 +39,11 @@ from .nndct_scripts import (  # noqa: E402
 )
 from .zoo import Scalars, shaken  # noqa: E402
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
 chain = nndct_scripts.chain
 micro = nndct_scripts.micro
 nndct = nndct_scripts.nndct
-one_thread = nndct_scripts.one_thread
 release = nndct_scripts.release
 said = nndct_scripts.said
 

@@ -41,12 +41,11 @@ from .nndct_scripts import (  # noqa: E402
 )
 from .zoo import Mobile  # noqa: E402
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
 chain = nndct_scripts.chain
 micro = nndct_scripts.micro
 nndct = nndct_scripts.nndct
-one_thread = nndct_scripts.one_thread
 release = nndct_scripts.release
 said = nndct_scripts.said
 start = nndct_scripts.start

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, NamedTuple, Optional
+from typing import Any, Dict, NamedTuple, Optional
 
 import pytest
 
@@ -18,15 +18,7 @@ from deepfake_fpga.quantize.graph import Node, QuantizerGraph, substitute  # noq
 from deepfake_fpga.quantize.model import UYNet  # noqa: E402
 from deepfake_fpga.quantize.trace import trace  # noqa: E402
 
-pytestmark = pytest.mark.torch
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
 
 def evaluate(graph: QuantizerGraph, *inputs: Tensor) -> Any:

@@ -27,16 +27,8 @@ from deepfake_fpga.quantize.synthetic import make_dataset, make_take  # noqa: E4
 from deepfake_fpga.quantize.training import StepReport, Trainer, export  # noqa: E402
 from deepfake_fpga.quantize.training_plan import Plan  # noqa: E402
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 PLAN = Plan(width=2, epochs=2, batch_size=2, warmup=1, seed=5)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

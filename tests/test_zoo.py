@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict, Iterator, List, Tuple
+from typing import Dict, List, Tuple
 
 import numpy as np
 import pytest
@@ -27,15 +27,7 @@ from deepfake_fpga.quantize.quantizer import QuantizeOptions, Quantizer  # noqa:
 
 from .zoo import ZOO, Averaged, Mapped, shaken  # noqa: E402
 
-pytestmark = pytest.mark.torch
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
 
 def made(kind: type, shape: Tuple[int, ...], release: str) -> Tuple[QuantizedModel, Tensor]:
